@@ -1,0 +1,1 @@
+//! Tierkeep on async-std.

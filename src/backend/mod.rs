@@ -1,0 +1,227 @@
+//! Backends: where a tier keeps its entries.
+//!
+//! Only `read`, `write` and `remove` are required; the rest has defaults that a store overrides to be faster (batches),
+//! to keep decoded values (entries), to answer without waiting (a [`Port`]) or to be cleared and reopened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::codec::{Compressor, Format, PassthroughCompressor, PostcardFormat};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{CacheKey, KeyProbe};
+use crate::runtime::RuntimeHandle;
+use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Meta, Payload, Raw, Stamp, Timestamp};
+
+/// What a backend call returns.
+pub type BackendResult<T> = Result<T>;
+
+/// A store of raw bytes under keys, and the only thing a new kind of tier has to implement.
+///
+/// The engine calls it from spawned tasks, several calls at a time up to the tier's concurrency, and never more than
+/// one writing call for a key. A call that panics, fails or hangs is the tier's failure, not the cache's. A call whose
+/// deadline passes is left to run (see [`residual`](Self::residual)).
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// The value under `key`, or `None`.
+    async fn read(&self, key: &CacheKey) -> BackendResult<Option<CacheValue<Raw>>>;
+
+    /// Stores a value. Its stamps are hints for the store's own expiry: the engine reads them from the frame.
+    async fn write(&self, key: &CacheKey, value: CacheValue<Raw>) -> BackendResult<()>;
+
+    /// Removes a value.
+    async fn remove(&self, key: &CacheKey) -> BackendResult<DeleteStatus>;
+
+    /// The tier's name, unless the tier gives another. Default: `backend`.
+    fn label(&self) -> BackendLabel {
+        BackendLabel::new_static("backend")
+    }
+
+    /// The format that new values are encoded with. Default: postcard.
+    fn value_format(&self) -> &dyn Format {
+        &PostcardFormat
+    }
+
+    /// The compressor that new values go through. Default: none.
+    fn compressor(&self) -> &dyn Compressor {
+        &PassthroughCompressor
+    }
+
+    /// Several reads in one call; answers in the order of `keys`. Default: one after another.
+    async fn read_many(&self, keys: &[CacheKey]) -> Vec<BackendResult<Option<CacheValue<Raw>>>> {
+        let mut results = Vec::with_capacity(keys.len());
+        for key in keys {
+            results.push(self.read(key).await);
+        }
+        results
+    }
+
+    /// Several writes in one call; answers in the order of `entries`. Default: one after another.
+    async fn write_many(&self, entries: Vec<(CacheKey, CacheValue<Raw>)>) -> Vec<BackendResult<()>> {
+        let mut results = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            results.push(self.write(&key, value).await);
+        }
+        results
+    }
+
+    /// Several removals in one call; answers in the order of `keys`. Default: one after another.
+    async fn remove_many(&self, keys: &[CacheKey]) -> Vec<BackendResult<DeleteStatus>> {
+        let mut results = Vec::with_capacity(keys.len());
+        for key in keys {
+            results.push(self.remove(key).await);
+        }
+        results
+    }
+
+    /// Entries with their payload as the tier holds it. Default: [`read_many`](Self::read_many), as bytes.
+    async fn read_entries(&self, keys: &[CacheKey]) -> Vec<BackendResult<Option<Entry>>> {
+        let values = self.read_many(keys).await;
+        values
+            .into_iter()
+            .map(|value| {
+                // The frame's own stamps decide; these only fill the field.
+                Ok(value?.map(|value| {
+                    let meta = Meta { expire: value.expire(), stale: value.stale(), ..Meta::default() };
+                    Entry { payload: Payload::Bytes(value.into_inner()), meta }
+                }))
+            })
+            .collect()
+    }
+
+    /// Stores entries. Default: [`write_many`](Self::write_many), bytes kept until the entry's retain time.
+    async fn write_entries(&self, entries: Vec<(CacheKey, Entry)>) -> Vec<BackendResult<()>> {
+        let values = entries
+            .into_iter()
+            .filter_map(|(key, entry)| match entry.payload {
+                Payload::Bytes(raw) => {
+                    Some((key, CacheValue::new(raw, entry.meta.kept_until(), entry.meta.stale)))
+                }
+                // The engine sends objects only to backends that say they hold them.
+                Payload::Object(..) => None,
+            })
+            .collect();
+        self.write_many(values).await
+    }
+
+    /// Whether the tier holds decoded objects (in-process tiers) or frames (everything else, the default).
+    fn holds(&self) -> Holds {
+        Holds::Bytes
+    }
+
+    /// Removes everything in `scope` that was written at or before `stamp`, and remembers to treat what remains of it
+    /// as absent, also after the process ends. Foreign keys are never touched. Default: [`ErrorKind::Unsupported`];
+    /// the engine then hides cleared entries by their stamps, for as long as the process lives.
+    async fn clear(&self, scope: &Scope, stamp: Stamp) -> BackendResult<()> {
+        let _ = (scope, stamp);
+        Err(Error::new(ErrorKind::Unsupported, "this backend cannot clear"))
+    }
+
+    /// Makes what was acknowledged durable, where the store buffers. Default: nothing to do.
+    async fn flush(&self) -> BackendResult<()> {
+        Ok(())
+    }
+
+    /// Called before each incarnation of the tier's actor, and must bear being called again: opens what must be
+    /// open. A failure counts as a crash of the tier. Default: nothing to do.
+    async fn open(&self, context: &OpenContext) -> BackendResult<()> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// Called before the breaker's probe: replaces what is broken for good (a poisoned database). Default: nothing.
+    async fn reopen(&self) -> BackendResult<()> {
+        Ok(())
+    }
+
+    /// Deletes what has expired, a bounded piece at a time; called now and then between other work. Returns how many
+    /// entries went. Default: nothing (the store expires by itself).
+    fn sweep(&self, now: Timestamp) -> usize {
+        let _ = now;
+        0
+    }
+
+    /// A view that answers without waiting, for stores that can. Default: none.
+    fn port(&self) -> Option<Arc<dyn Port>> {
+        None
+    }
+
+    /// For how long after a timed-out call was dropped the store may still apply it. `None`: the call is never
+    /// dropped but kept until it returns (stores on the blocking pool). Default: 30 s.
+    fn residual(&self) -> Option<Duration> {
+        Some(Duration::from_secs(30))
+    }
+}
+
+/// What a tier keeps of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Holds {
+    /// Frames.
+    Bytes,
+    /// Decoded values.
+    Objects {
+        /// Whether the engine must state each object's weight in bytes.
+        weighed: bool,
+    },
+}
+
+/// What a [`clear`](Backend::clear) covers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Scope {
+    /// Every entry of this cache.
+    All,
+    /// The entries whose key has this prefix (a region).
+    Prefix(Arc<str>),
+}
+
+impl Scope {
+    /// Whether a key with `prefix` is covered.
+    pub fn covers(&self, prefix: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Prefix(p) => **p == *prefix,
+        }
+    }
+}
+
+/// What a backend may use of the engine.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct OpenContext {
+    /// The application's runtime.
+    pub runtime: RuntimeHandle,
+}
+
+impl OpenContext {
+    /// For tests of backends outside a cache.
+    pub fn new(runtime: RuntimeHandle) -> Self {
+        Self { runtime }
+    }
+}
+
+/// A non-blocking view of an in-process store: reads never enter the mailbox, and mutations of the tier's actor go
+/// through it too.
+pub trait Port: Send + Sync + 'static {
+    /// The entry under `key`. Counts as a use for eviction. Must not wait.
+    fn get(&self, key: &KeyProbe<'_>) -> Option<Entry>;
+
+    /// Whether the key is there, without counting as a use.
+    fn contains(&self, key: &KeyProbe<'_>) -> bool;
+
+    /// Stores an entry; replaces.
+    fn put(&self, key: CacheKey, entry: Entry);
+
+    /// Removes an entry.
+    fn remove(&self, key: &CacheKey) -> DeleteStatus;
+
+    /// How many entries it holds.
+    fn len(&self) -> usize;
+
+    /// Whether it holds none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

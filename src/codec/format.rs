@@ -1,0 +1,102 @@
+//! Formats: how a value becomes bytes.
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What reads the value out of a deserializer; see [`Format::decode`].
+pub type Visit<'a> =
+    &'a mut dyn FnMut(&mut dyn erased_serde::Deserializer<'_>) -> Result<(), erased_serde::Error>;
+
+/// A serialization format, usable for every `serde` type through one object.
+pub trait Format: Send + Sync + 'static {
+    /// Stands in each frame, so it must never change its meaning. 0-127 are the engine's, 128-255 are yours.
+    fn id(&self) -> u8;
+
+    /// For messages and `inspect()`.
+    fn name(&self) -> &'static str;
+
+    /// Appends the encoded value to `out`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Encode`] if the value cannot be expressed in the format.
+    fn encode(&self, value: &dyn erased_serde::Serialize, out: &mut Vec<u8>) -> Result<()>;
+
+    /// Calls `visit` once with a deserializer over `bytes`. All of `bytes` must be consumed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Decode`] if `bytes` are not a value of the format.
+    fn decode(&self, bytes: &[u8], visit: Visit<'_>) -> Result<()>;
+}
+
+/// [postcard](https://postcard.jamesmunns.com/wire-format): compact, fast, specified. The default. Not
+/// self-describing: types that need to look ahead (`serde(untagged)`, `flatten`) want [`JsonFormat`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PostcardFormat;
+
+impl Format for PostcardFormat {
+    fn id(&self) -> u8 {
+        1
+    }
+
+    fn name(&self) -> &'static str {
+        "postcard"
+    }
+
+    fn encode(&self, value: &dyn erased_serde::Serialize, out: &mut Vec<u8>) -> Result<()> {
+        // `extend` into the buffer that the frame will be built in: no copy afterwards.
+        postcard::to_extend(&value, Appender(out)).map(drop).map_err(encode_error)
+    }
+
+    fn decode(&self, bytes: &[u8], visit: Visit<'_>) -> Result<()> {
+        let mut deserializer = postcard::Deserializer::from_bytes(bytes);
+        visit(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut deserializer)).map_err(decode_error)?;
+        match deserializer.finalize() {
+            Ok([]) => Ok(()),
+            Ok(rest) => Err(trailing(rest.len())),
+            Err(error) => Err(decode_error(error)),
+        }
+    }
+}
+
+struct Appender<'a>(&'a mut Vec<u8>);
+
+impl Extend<u8> for Appender<'_> {
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        self.0.extend(bytes);
+    }
+}
+
+/// JSON: readable in the store, self-describing, larger and slower. Byte strings become arrays of numbers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JsonFormat;
+
+impl Format for JsonFormat {
+    fn id(&self) -> u8 {
+        2
+    }
+
+    fn name(&self) -> &'static str {
+        "json"
+    }
+
+    fn encode(&self, value: &dyn erased_serde::Serialize, out: &mut Vec<u8>) -> Result<()> {
+        serde_json::to_writer(out, &value).map_err(encode_error)
+    }
+
+    fn decode(&self, bytes: &[u8], visit: Visit<'_>) -> Result<()> {
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        visit(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut deserializer)).map_err(decode_error)?;
+        deserializer.end().map_err(decode_error)
+    }
+}
+
+fn encode_error(source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::Encode, "the value cannot be expressed in this format").with_source(source)
+}
+
+fn decode_error(source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::Decode, "the bytes are not a value of this type").with_source(source)
+}
+
+fn trailing(bytes: usize) -> Error {
+    Error::new(ErrorKind::Decode, format!("{bytes} bytes are left over after the value"))
+}
