@@ -7,7 +7,7 @@ mod key;
 pub mod runtime;
 mod value;
 
-pub use backend::{Backend, BackendResult};
+pub use backend::{Backend, BackendResult, MemoryBackend};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "testing")]
 pub use key::deterministic_hashing;

@@ -3,6 +3,10 @@
 //! Only `read`, `write` and `remove` are required; the rest has defaults that a store overrides to be faster (batches),
 //! to keep decoded values (entries), to answer without waiting (a [`Port`]) or to be cleared and reopened.
 
+mod memory;
+
+pub use memory::MemoryBackend;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,6 +127,19 @@ pub trait Backend: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Called once, when a cache is built: whether what this backend was given can work at all. Default: it can.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], with a message that names what must change.
+    fn validate(&self) -> BackendResult<()> {
+        Ok(())
+    }
+
+    /// How full it is, for `inspect()`. Must not wait. Default: nothing is known.
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+
     /// Called before each incarnation of the tier's actor, and must bear being called again: opens what must be
     /// open. A failure counts as a crash of the tier. Default: nothing to do.
     async fn open(&self, context: &OpenContext) -> BackendResult<()> {
@@ -165,6 +182,18 @@ pub enum Holds {
         /// Whether the engine must state each object's weight in bytes.
         weighed: bool,
     },
+}
+
+/// How full a backend is; `None`: it does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[non_exhaustive]
+pub struct Usage {
+    /// How many entries it holds, expired ones that are not yet swept included.
+    pub entries: Option<u64>,
+    /// What they weigh, in bytes.
+    pub bytes: Option<u64>,
+    /// How many entries it has evicted for want of room since it was made.
+    pub evictions: Option<u64>,
 }
 
 /// What a [`clear`](Backend::clear) covers.

@@ -1,0 +1,292 @@
+//! The map behind a memory tier: weights, evictions, expiry and clears in progress.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use quick_cache::sync::{Cache, Iter};
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
+
+use super::expiry::{Due, ExpiryIndex};
+use crate::backend::{Port, Scope, Usage};
+use crate::key::{CacheKey, KeyHash, KeyProbe};
+use crate::value::{DeleteStatus, Entry, Meta, Payload, Stamp, Timestamp};
+
+/// What an entry costs beyond its payload and its key's text, in bytes.
+const OVERHEAD: u64 = 350;
+
+/// A shard below these sizes evicts worse than a whole cache would, or turns away large values; more shards than this
+/// no longer lower contention. The number is fixed, not taken from the machine, so that a simulated run repeats.
+const MIN_SHARD_ENTRIES: usize = 1 << 10;
+const MIN_SHARD_BYTES: u64 = 8 << 20;
+const MAX_SHARDS: usize = 64;
+
+/// The assumed weight of an average entry. It only sizes the memory of evicted keys (CLOCK-Pro's ghosts).
+const AVERAGE_BYTES: u64 = 1 << 10;
+
+/// What a tier is bounded by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    Entries(usize),
+    Bytes(u64),
+}
+
+impl Limit {
+    fn sharded(self) -> (usize, OptionsBuilder) {
+        let (most, items) = match self {
+            Self::Entries(n) => (n / MIN_SHARD_ENTRIES, n),
+            Self::Bytes(n) => (to_usize(n / MIN_SHARD_BYTES), to_usize(n / AVERAGE_BYTES)),
+        };
+        // A power of two at or below `most`: the map would round another number up, and its shards below our minimum.
+        let shards = 1 << most.clamp(1, MAX_SHARDS).ilog2();
+        let mut options = OptionsBuilder::new();
+        options.shards(shards).estimated_items_capacity(items.max(32 * shards));
+        (shards, options)
+    }
+
+    fn total(self) -> u64 {
+        match self {
+            Self::Entries(n) => n as u64,
+            Self::Bytes(n) => n,
+        }
+    }
+}
+
+fn to_usize(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+/// The entries of a memory tier.
+pub(super) struct Store {
+    limit: Limit,
+    map: Map,
+    expiry: ExpiryIndex,
+    clears: RwLock<Vec<Clear>>,
+    puts: AtomicU64,
+    evictions: AtomicU64,
+}
+
+type Map = Cache<CacheKey, Slot, Weigh, KeyHash, Collect>;
+
+impl Store {
+    pub(super) fn new(limit: Limit) -> Self {
+        let (shards, mut options) = limit.sharded();
+        // Rounded down to whole shards, because the map rounds up and would hold more than it was given.
+        let total = limit.total() / shards as u64 * shards as u64;
+        let options = options
+            .weight_capacity(total)
+            .build()
+            .unwrap_or_else(|_| unreachable!("every option that has no default is given"));
+        Self {
+            limit,
+            map: Cache::with_options(options, Weigh(limit), KeyHash, Collect),
+            expiry: ExpiryIndex::default(),
+            clears: RwLock::default(),
+            puts: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn limit(&self) -> Limit {
+        self.limit
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        Usage {
+            entries: Some(self.map.len() as u64),
+            bytes: matches!(self.limit, Limit::Bytes(_)).then(|| self.map.weight()),
+            evictions: Some(self.evictions.load(Ordering::Relaxed)),
+        }
+    }
+
+    pub(super) fn sweep(&self, now: Timestamp, limit: usize) -> usize {
+        let due = self.expiry.take_due(now, limit);
+        // Another number under the key is a later put, with its own place in the index.
+        due.iter().filter(|(id, key)| self.map.remove_if(key, |slot| slot.id == *id).is_some()).count()
+    }
+
+    /// Begins a clear. From now until the walk is dropped, puts that it covers act as removals.
+    pub(super) fn clear(&self, scope: Scope, stamp: Stamp) -> ClearWalk<'_> {
+        let id = self.puts.fetch_add(1, Ordering::Relaxed);
+        let clear = Clear { id, scope, stamp };
+        // Waits for puts in progress (microseconds), so that the walk sees what they stored.
+        self.clears.write().unwrap_or_else(PoisonError::into_inner).push(clear.clone());
+        ClearWalk { store: self, clear, entries: self.map.iter() }
+    }
+
+    fn remove_any(&self, key: &CacheKey) -> bool {
+        let removed = self.map.remove(key);
+        self.expiry.remove(removed.iter().filter_map(|(_, slot)| slot.due()));
+        removed.is_some()
+    }
+
+    /// Returns what a put pushed out, to be dropped when no lock is held: its destructor is the user's.
+    fn insert(&self, key: CacheKey, entry: Entry) -> Displaced {
+        let mut displaced = Displaced::default();
+        let clears = self.clears.read().unwrap_or_else(PoisonError::into_inner);
+        if clears.iter().any(|clear| clear.covers(&key, entry.meta.stamp)) {
+            drop(clears);
+            self.remove_any(&key);
+            return displaced;
+        }
+        let slot = Slot::new(entry, self.puts.fetch_add(1, Ordering::Relaxed));
+        if let Some(due) = slot.due() {
+            self.expiry.insert(due, key.clone());
+        }
+        // Still under `clears`: a clear that begins later finds this entry in its walk.
+        self.map.insert_with_lifecycle(key, slot, &mut displaced);
+        displaced
+    }
+}
+
+impl Port for Store {
+    fn get(&self, key: &KeyProbe<'_>) -> Option<Entry> {
+        self.map.get(key).map(Slot::into_entry)
+    }
+
+    fn contains(&self, key: &KeyProbe<'_>) -> bool {
+        self.map.contains_key(key)
+    }
+
+    fn put(&self, key: CacheKey, entry: Entry) {
+        let hash = key.hash_u64();
+        let displaced = self.insert(key, entry);
+        self.expiry.remove(displaced.0.iter().filter_map(|(_, slot)| slot.due()));
+        // What stood under the same key was replaced, or is this very put, turned away for its weight.
+        let evicted = displaced.0.iter().filter(|(key, _)| key.hash_u64() != hash).count();
+        if evicted > 0 {
+            self.evictions.fetch_add(evicted as u64, Ordering::Relaxed);
+        }
+    }
+
+    fn remove(&self, key: &CacheKey) -> DeleteStatus {
+        if self.remove_any(key) { DeleteStatus::Deleted(1) } else { DeleteStatus::Missing }
+    }
+
+    fn len(&self) -> usize {
+        self.map.len()
+    }
+}
+
+/// A clear in progress.
+#[derive(Clone)]
+struct Clear {
+    id: u64,
+    scope: Scope,
+    stamp: Stamp,
+}
+
+impl Clear {
+    fn covers(&self, key: &CacheKey, stamp: Stamp) -> bool {
+        stamp <= self.stamp && self.scope.covers(key.prefix())
+    }
+}
+
+/// A walk over all entries that removes what a clear covers. Holds no lock between steps.
+pub(super) struct ClearWalk<'a> {
+    store: &'a Store,
+    clear: Clear,
+    /// Passes every entry that was there when the walk began and still is; later ones with an older stamp cannot
+    /// come to be, because puts look at `clears`.
+    entries: Iter<'a, CacheKey, Slot, Weigh, KeyHash, Collect>,
+}
+
+impl ClearWalk<'_> {
+    /// Looks at up to `limit` entries; `false` at the end.
+    pub(super) fn step(&mut self, limit: usize) -> bool {
+        let Self { store, clear, entries } = self;
+        let mut seen = 0;
+        let mut removed = Vec::new();
+        for (key, slot) in entries.by_ref().take(limit) {
+            seen += 1;
+            if clear.covers(&key, slot.stamp) {
+                // Looked at again under the lock: a newer put may have replaced it since.
+                removed.extend(store.map.remove_if(&key, |slot| slot.stamp <= clear.stamp));
+            }
+        }
+        store.expiry.remove(removed.iter().filter_map(|(_, slot)| slot.due()));
+        seen == limit
+    }
+}
+
+impl Drop for ClearWalk<'_> {
+    fn drop(&mut self) {
+        let mut clears = self.store.clears.write().unwrap_or_else(PoisonError::into_inner);
+        clears.retain(|clear| clear.id != self.clear.id);
+    }
+}
+
+/// An entry as it is held: [`Entry`] with each optional time in 8 bytes, `u64::MAX` for none.
+#[derive(Clone)]
+struct Slot {
+    payload: Payload,
+    stamp: Stamp,
+    created: Timestamp,
+    stale: Timestamp,
+    expire: Timestamp,
+    retain: Timestamp,
+    /// The number of the put that stored it.
+    id: u64,
+}
+
+impl Slot {
+    fn new(Entry { payload, meta }: Entry, id: u64) -> Self {
+        let pack = |time: Option<Timestamp>| time.unwrap_or(Timestamp::MAX);
+        Self {
+            payload,
+            stamp: meta.stamp,
+            created: meta.created,
+            stale: pack(meta.stale),
+            expire: pack(meta.expire),
+            retain: pack(meta.retain),
+            id,
+        }
+    }
+
+    fn into_entry(self) -> Entry {
+        let meta = self.meta();
+        Entry { payload: self.payload, meta }
+    }
+
+    fn meta(&self) -> Meta {
+        let unpack = |time: Timestamp| (time != Timestamp::MAX).then_some(time);
+        Meta {
+            stamp: self.stamp,
+            created: self.created,
+            stale: unpack(self.stale),
+            expire: unpack(self.expire),
+            retain: unpack(self.retain),
+        }
+    }
+
+    fn due(&self) -> Option<Due> {
+        self.meta().kept_until().map(|at| (at, self.id))
+    }
+}
+
+/// What an entry weighs under the tier's limit. Never zero: the map would not evict such an entry.
+#[derive(Clone)]
+struct Weigh(Limit);
+
+impl Weighter<CacheKey, Slot> for Weigh {
+    fn weight(&self, key: &CacheKey, slot: &Slot) -> u64 {
+        match self.0 {
+            Limit::Entries(_) => 1,
+            Limit::Bytes(_) => OVERHEAD + key.as_str().len() as u64 + slot.payload.weight() as u64,
+        }
+    }
+}
+
+/// Gathers what a put pushed out: evicted, replaced, or turned away.
+#[derive(Clone)]
+struct Collect;
+
+#[derive(Default)]
+struct Displaced(Vec<(CacheKey, Slot)>);
+
+impl Lifecycle<CacheKey, Slot> for Collect {
+    type RequestState = Displaced;
+
+    fn on_evict(&self, displaced: &mut Displaced, key: CacheKey, slot: Slot) {
+        displaced.0.push((key, slot));
+    }
+}
