@@ -1,7 +1,6 @@
 //! Values: what an entry holds, when it was written, and how long it lives.
 
 use std::any::Any;
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -214,36 +213,59 @@ pub struct Entry {
     pub meta: Meta,
 }
 
-/// The name of a tier in errors, metrics and `inspect()`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BackendLabel(Cow<'static, str>);
+/// The name of a tier in errors, metrics and `inspect()`. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct BackendLabel(Label);
+
+#[derive(Debug, Clone)]
+enum Label {
+    Static(&'static str),
+    Shared(Arc<str>),
+}
 
 impl BackendLabel {
-    /// A label from a literal; does not allocate.
+    /// A label from a literal.
     pub const fn new_static(label: &'static str) -> Self {
-        Self(Cow::Borrowed(label))
+        Self(Label::Static(label))
     }
 
     /// A label made at run time.
-    pub fn new(label: impl Into<String>) -> Self {
-        Self(Cow::Owned(label.into()))
+    pub fn new(label: impl Into<Arc<str>>) -> Self {
+        Self(Label::Shared(label.into()))
     }
 
     /// The label's text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Label::Static(label) => label,
+            Label::Shared(label) => label,
+        }
+    }
+}
+
+impl PartialEq for BackendLabel {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for BackendLabel {}
+
+impl std::hash::Hash for BackendLabel {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
 impl fmt::Display for BackendLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl serde::Serialize for BackendLabel {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -1,0 +1,138 @@
+//! Fences: what was read before a mutation began must not be written after it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Added to a stripe when a mutation begins: the version (upper 40 bits) moves and the busy count (lower 24) grows.
+const BEGIN: u64 = (1 << 24) + 1;
+const BUSY: u64 = (1 << 24) - 1;
+
+/// A striped table of versions and busy counts, and one stripe more that concerns every key (clears).
+///
+/// Two keys that share a stripe cost each other a refill now and then, never a wrong value.
+#[derive(Debug)]
+pub(crate) struct Fences {
+    stripes: Box<[AtomicU64]>,
+    all: AtomicU64,
+}
+
+/// What a stripe looked like before something was read below.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fence {
+    hash: u64,
+    seen: u64,
+    seen_all: u64,
+}
+
+impl Fences {
+    /// A table of `stripes`, brought up to a power of two.
+    pub(crate) fn new(stripes: usize) -> Self {
+        let stripes = stripes.max(1).next_power_of_two();
+        Self { stripes: (0..stripes).map(|_| AtomicU64::new(0)).collect(), all: AtomicU64::new(0) }
+    }
+
+    fn index(&self, hash: u64) -> usize {
+        // The upper bits: maps keyed by the same hash use the lower ones.
+        #[expect(clippy::cast_possible_truncation, reason = "masked to the table's length")]
+        let index = (hash >> 32) as usize;
+        index & (self.stripes.len() - 1)
+    }
+
+    /// Marks the key's stripe busy, and moved, until the guard is dropped.
+    pub(crate) fn begin(self: &Arc<Self>, hash: u64) -> Busy {
+        let index = self.index(hash);
+        // SeqCst here and in `take` and `holds`: a reader that took its fence before this and reads below after it
+        // must fail the check later. Both are one location, so coherence gives it; SeqCst costs nothing more on a
+        // read-modify-write and keeps the argument short.
+        self.stripes[index].fetch_add(BEGIN, Ordering::SeqCst);
+        Busy { fences: Arc::clone(self), stripe: Some(index) }
+    }
+
+    /// Marks every stripe busy, and moved, until the guard is dropped.
+    pub(crate) fn begin_all(self: &Arc<Self>) -> Busy {
+        self.all.fetch_add(BEGIN, Ordering::SeqCst);
+        Busy { fences: Arc::clone(self), stripe: None }
+    }
+
+    /// Takes a fence, to be taken *before* anything is read below. A mutation under way voids it: `None`.
+    pub(crate) fn take(&self, hash: u64) -> Option<Fence> {
+        let seen = self.stripes[self.index(hash)].load(Ordering::SeqCst);
+        let seen_all = self.all.load(Ordering::SeqCst);
+        ((seen | seen_all) & BUSY == 0).then_some(Fence { hash, seen, seen_all })
+    }
+
+    /// Whether no mutation of the stripe began since the fence was taken. Asked by the tier's actor, which applies
+    /// a mutation that begins after this later than what it is about to apply.
+    pub(crate) fn holds(&self, fence: Fence) -> bool {
+        self.stripes[self.index(fence.hash)].load(Ordering::SeqCst) == fence.seen
+            && self.all.load(Ordering::SeqCst) == fence.seen_all
+    }
+}
+
+/// Keeps a stripe (or all of them) busy until dropped.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    fences: Arc<Fences>,
+    stripe: Option<usize>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let stripe = match self.stripe {
+            Some(index) => &self.fences.stripes[index],
+            None => &self.fences.all,
+        };
+        stripe.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fences() -> Arc<Fences> {
+        Arc::new(Fences::new(4))
+    }
+
+    #[test]
+    fn a_fence_holds_while_nothing_happens() {
+        let fences = fences();
+        let fence = fences.take(1).unwrap();
+        assert!(fences.holds(fence));
+    }
+
+    #[test]
+    fn a_fence_taken_while_busy_is_void() {
+        let fences = fences();
+        let busy = fences.begin(1);
+        assert!(fences.take(1).is_none());
+        drop(busy);
+        assert!(fences.take(1).is_some());
+    }
+
+    #[test]
+    fn a_mutation_voids_the_fence_while_it_runs_and_after() {
+        let fences = fences();
+        let fence = fences.take(1).unwrap();
+        let busy = fences.begin(1);
+        assert!(!fences.holds(fence));
+        drop(busy);
+        assert!(!fences.holds(fence));
+    }
+
+    #[test]
+    fn another_stripe_is_not_concerned() {
+        let fences = fences();
+        let fence = fences.take(0).unwrap();
+        drop(fences.begin(1 << 32));
+        assert!(fences.holds(fence));
+    }
+
+    #[test]
+    fn a_clear_moves_every_fence() {
+        let fences = fences();
+        let fence = fences.take(1).unwrap();
+        drop(fences.begin_all());
+        assert!(!fences.holds(fence));
+    }
+}

@@ -1,0 +1,290 @@
+//! Calls to the backend: each in its own task, so that a hanging one holds up nothing but itself.
+//!
+//! A call that passes its deadline answers for its keys with a timeout and gives its place to the next one, but is
+//! kept: until it returns, or its residual time is over, its keys stay in quarantine.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::Either;
+
+use super::breaker::Admission;
+use super::core::{TierCore, backend_panic, lock, removed};
+use super::counters::Counters;
+use super::ledger::Attempt;
+use super::message::{ClearOp, ReadOp, Settlement};
+use super::queue::Job;
+use crate::backend::Scope;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::CacheKey;
+use crate::runtime::panic_message;
+use crate::value::{Entry, Stamp};
+
+/// A place among the calls in flight, and the count of those that have not returned. Given up on drop, whatever
+/// becomes of the task.
+pub(super) struct Slot {
+    core: Arc<TierCore>,
+    reading: bool,
+    placed: bool,
+    counted: bool,
+}
+
+impl Slot {
+    /// For a reading call whose place was taken under the queue's lock.
+    pub(super) fn reading(core: &Arc<TierCore>) -> Self {
+        core.call_began();
+        Self { core: Arc::clone(core), reading: true, placed: true, counted: true }
+    }
+
+    /// For a writing call whose place was taken under the queue's lock.
+    pub(super) fn writing(core: &Arc<TierCore>) -> Self {
+        core.call_began();
+        Self { core: Arc::clone(core), reading: false, placed: true, counted: true }
+    }
+
+    pub(super) fn reading_unsent(core: &Arc<TierCore>) -> Self {
+        Self { core: Arc::clone(core), reading: true, placed: true, counted: false }
+    }
+
+    pub(super) fn writing_unsent(core: &Arc<TierCore>) -> Self {
+        Self { core: Arc::clone(core), reading: false, placed: true, counted: false }
+    }
+
+    /// Gives the place to the next call.
+    fn leave(&mut self) {
+        if std::mem::take(&mut self.placed) {
+            let mut queue = lock(&self.core.queue);
+            let calls = if self.reading { &mut queue.read_calls } else { &mut queue.write_calls };
+            *calls = calls.saturating_sub(1);
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.leave();
+        if self.counted {
+            self.core.call_ended();
+            self.core.pump();
+        }
+    }
+}
+
+/// Reads a batch of keys for those who wait for them.
+pub(super) async fn read(mut slot: Slot, batch: Vec<(CacheKey, Vec<ReadOp>)>, pass: Admission) {
+    let core = Arc::clone(&slot.core);
+    let (keys, readers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    let results = match reopen(&core, &pass).await {
+        Err(error) => vec![Err(error); keys.len()],
+        Ok(()) => {
+            let call = AssertUnwindSafe(core.backend.read_entries(&keys)).catch_unwind();
+            // A read that is dropped has no effect, so a late one is simply dropped.
+            match core.runtime.deadline(core.runtime.now().after(core.options.read_deadline), call).await {
+                Some(Ok(results)) => complete(results, keys.len()),
+                Some(Err(panic)) => vec![Err(backend_panic(&panic_message(&*panic))); keys.len()],
+                None => vec![Err(overdue("read", core.options.read_deadline.as_millis())); keys.len()],
+            }
+        }
+    };
+    record(&core, pass, &results);
+    slot.leave();
+    for (readers, result) in readers.into_iter().zip(results) {
+        answer(readers, result);
+    }
+}
+
+fn answer(mut readers: Vec<ReadOp>, result: Result<Option<Entry>>) {
+    // The last one takes the result itself: with one reader nothing is cloned.
+    let last = readers.pop();
+    for reader in readers {
+        reader.answer(result.clone());
+    }
+    if let Some(last) = last {
+        last.answer(result);
+    }
+}
+
+/// Stores or removes a batch of keys.
+pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
+    let core = Arc::clone(&slot.core);
+    if let Err(error) = reopen(&core, &pass).await {
+        record::<()>(&core, pass, &[Err(error.clone())]);
+        slot.leave();
+        return core.refuse(batch, &error);
+    }
+    let call = Box::pin(AssertUnwindSafe(send(&core, &batch)).catch_unwind());
+    let deadline = core.runtime.now().after(core.options.write_deadline);
+    let timer = core.runtime.sleep_until(deadline);
+    match futures_util::future::select(call, timer).await {
+        Either::Left((Ok(results), _)) => {
+            record(&core, pass, &results);
+            slot.leave();
+            for (job, result) in batch.into_iter().zip(results) {
+                core.finish(job, result);
+            }
+        }
+        Either::Left((Err(panic), _)) => {
+            let error = backend_panic(&panic_message(&*panic));
+            record::<()>(&core, pass, &[Err(error.clone())]);
+            slot.leave();
+            core.refuse(batch, &error);
+        }
+        Either::Right(((), call)) => {
+            let error = overdue("write", core.options.write_deadline.as_millis());
+            record::<()>(&core, pass, &vec![Err(error.clone()); batch.len()]);
+            let attempts: Vec<(CacheKey, Attempt, Stamp)> =
+                batch.iter().map(|job| (job.key().clone(), job.attempt, job.want().0)).collect();
+            for job in batch {
+                core.overdue(job, &error);
+            }
+            slot.leave();
+            core.pump();
+            let results = outlive(&core, call).await;
+            Counters::one(&core.counters.late);
+            for ((key, attempt, stamp), result) in attempts.into_iter().zip(results) {
+                core.late(&key, attempt, result.is_ok().then_some(stamp));
+            }
+        }
+    }
+}
+
+/// Waits until a late call can no longer be applied: it returns, or has been dropped for its residual time.
+async fn outlive<F, E>(core: &Arc<TierCore>, call: F) -> Vec<Result<Settlement>>
+where
+    F: Future<Output = Result<Vec<Result<Settlement>>, E>> + Unpin,
+{
+    let results = match core.backend.residual() {
+        None => Some(call.await),
+        Some(residual) => {
+            let results = core.runtime.deadline(core.runtime.now().after(residual), call).await;
+            if results.is_none() {
+                // Dropped now; what it sent may still be on its way.
+                core.runtime.sleep(residual).await;
+            }
+            results
+        }
+    };
+    let unknown = || Err(Error::new(ErrorKind::Timeout, "the call never returned"));
+    match results {
+        Some(Ok(results)) => results,
+        _ => std::iter::repeat_with(unknown).take(core.options.batch_keys.max(1)).collect(),
+    }
+}
+
+/// The backend call for a batch, which is all stores or all removals. Owns what it needs: it may outlive the batch.
+fn send(core: &Arc<TierCore>, batch: &[Job]) -> impl Future<Output = Vec<Result<Settlement>>> + Send + use<> {
+    let backend = Arc::clone(&core.backend);
+    let stores: Vec<_> =
+        batch.iter().filter_map(|job| Some((job.key().clone(), job.entry()?.clone()))).collect();
+    let keys: Vec<_> = if stores.is_empty() { batch.iter().map(|job| job.key().clone()).collect() } else { Vec::new() };
+    let expected = batch.len();
+    async move {
+        if keys.is_empty() {
+            let results = backend.write_entries(stores).await;
+            complete(results, expected).into_iter().map(|result| result.map(|()| Settlement::Applied)).collect()
+        } else {
+            let results = backend.remove_many(&keys).await;
+            complete(results, expected).into_iter().map(|result| result.map(removed)).collect()
+        }
+    }
+}
+
+/// Clears a scope, and keeps trying in the background if that fails: in this process the scope is hidden already.
+pub(super) async fn clear(slot: CallCount, op: ClearOp) {
+    let core = Arc::clone(&slot.0);
+    let (scope, stamp) = (op.clear.scope.clone(), op.clear.stamp);
+    if core.port.is_some() {
+        // Hidden is as good as gone in a store that ends with the process: nobody need wait for the walk.
+        let _ = op.reply.send(Ok(()));
+        drop(op.clear);
+        let _ = contained_clear(&core, &scope, stamp).await;
+        return;
+    }
+    let deadline = core.runtime.now().after(core.options.write_deadline);
+    let result = core
+        .runtime
+        .deadline(deadline, contained_clear(&core, &scope, stamp))
+        .await
+        .unwrap_or_else(|| Err(overdue("clear", core.options.write_deadline.as_millis())));
+    if result.is_err() {
+        core.retry_clear(scope, stamp);
+    }
+    drop(op.clear);
+    let _ = op.reply.send(result);
+}
+
+/// `Ok` if the backend recorded the clear or cannot.
+pub(super) async fn contained_clear(core: &Arc<TierCore>, scope: &Scope, stamp: Stamp) -> Result<()> {
+    match AssertUnwindSafe(core.backend.clear(scope, stamp)).catch_unwind().await {
+        Ok(Err(error)) if error.kind() == ErrorKind::Unsupported => Ok(()),
+        Ok(result) => result,
+        Err(panic) => Err(backend_panic(&panic_message(&*panic))),
+    }
+}
+
+/// Counts a call that is neither read nor write.
+pub(super) struct CallCount(pub(super) Arc<TierCore>);
+
+impl CallCount {
+    pub(super) fn begin(core: &Arc<TierCore>) -> Self {
+        core.call_began();
+        Self(Arc::clone(core))
+    }
+}
+
+impl Drop for CallCount {
+    fn drop(&mut self) {
+        self.0.call_ended();
+    }
+}
+
+/// Before a probe, the backend may replace what is broken for good.
+async fn reopen(core: &Arc<TierCore>, pass: &Admission) -> Result<()> {
+    if !matches!(pass, Admission::Probe(_)) {
+        return Ok(());
+    }
+    let call = AssertUnwindSafe(core.backend.reopen()).catch_unwind();
+    match core.runtime.deadline(core.runtime.now().after(core.options.open_deadline), call).await {
+        Some(Ok(result)) => result,
+        Some(Err(panic)) => Err(backend_panic(&panic_message(&*panic))),
+        None => Err(overdue("reopen", core.options.open_deadline.as_millis())),
+    }
+}
+
+/// Tells the breaker how a call went: by keys, and never by what is the caller's own doing (too large a value).
+fn record<T>(core: &Arc<TierCore>, pass: Admission, results: &[Result<T>]) {
+    let is_fault = |result: &&Result<T>| {
+        result.as_ref().is_err_and(|e| !matches!(e.kind(), ErrorKind::TooLarge | ErrorKind::Unsupported))
+    };
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let failed = results.iter().filter(is_fault).count();
+    let (now, random) = (core.runtime.now(), core.runtime.random());
+    match pass {
+        Admission::Yes(epoch) => {
+            if failed > 0 {
+                core.breaker.record(epoch, false, count(failed), now, random);
+            }
+            if failed < results.len() {
+                core.breaker.record(epoch, true, count(results.len() - failed), now, random);
+            }
+        }
+        Admission::Probe(permit) if failed == 0 => permit.succeeded(),
+        Admission::Probe(permit) => permit.failed(now, random),
+        Admission::No { .. } => {}
+    }
+}
+
+/// Brings a batch's answers to the length of its keys: a backend that forgets one has failed it.
+fn complete<T>(mut results: Vec<Result<T>>, expected: usize) -> Vec<Result<T>> {
+    let got = results.len();
+    results.truncate(expected);
+    results.resize_with(expected, || {
+        Err(Error::new(ErrorKind::Backend, format!("the backend answered {got} of {expected} keys of a batch")))
+    });
+    results
+}
+
+fn overdue(what: &str, millis: u128) -> Error {
+    Error::new(ErrorKind::Timeout, format!("the backend did not answer within the {what} deadline of {millis} ms"))
+}

@@ -1,0 +1,563 @@
+//! The lasting half of a tier: what survives every restart of its actor.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+
+use super::breaker::{Admission, Breaker};
+use super::call;
+use super::counters::Counters;
+use super::ledger::{Attempt, Ledger, Refusal};
+use super::message::{Change, Fill, Finished, Mutation, ReadOp, Settled, Settlement};
+use super::options::{Tier, TierOptions};
+use super::quarantine::Repair;
+use super::queue::{Job, Queue, Work};
+use crate::backend::{Backend, Holds, Port, Scope};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::CacheKey;
+use crate::order::Order;
+use crate::runtime::{ActorState, RuntimeHandle, panic_message};
+use crate::value::{BackendLabel, DeleteStatus, Meta, Stamp, Timestamp};
+
+/// Some key is in quarantine.
+const QUARANTINE: u32 = 1;
+/// The whole tier reads as a miss.
+const BYPASS: u32 = 2;
+
+pub(crate) struct TierCore {
+    this: Weak<Self>,
+    pub(crate) label: BackendLabel,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) port: Option<Arc<dyn Port>>,
+    pub(crate) holds: Holds,
+    pub(crate) options: TierOptions,
+    pub(crate) runtime: RuntimeHandle,
+    pub(crate) order: Arc<Order>,
+    pub(crate) counters: Counters,
+    pub(super) breaker: Breaker,
+    /// What reads have to look at before the store: zero means nothing. Written under the ledger's lock.
+    gate: AtomicU32,
+    /// Entries stamped at or before this are absent: what a bypassed tier may have missed.
+    hidden: AtomicU64,
+    ledger: Mutex<Ledger>,
+    pub(super) queue: Mutex<Queue>,
+    /// Woken when the queue has room again.
+    room: AtomicWaker,
+    /// Calls that have not returned, late ones included.
+    calls: AtomicUsize,
+    pub(super) repairing: AtomicBool,
+    /// Repairs that failed in a row.
+    pub(super) repair_streak: AtomicU32,
+    /// Clears that the backend has not recorded yet.
+    pub(super) clears: Mutex<Vec<(Scope, Stamp)>>,
+    health: Mutex<Health>,
+}
+
+/// How the tier's actor fares.
+#[derive(Debug, Clone)]
+pub(crate) struct Health {
+    pub(crate) state: ActorState,
+    pub(crate) restarts: u64,
+    pub(crate) last_error: Option<Error>,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these locks guard is changed in steps that do not panic; a poisoned lock is still consistent.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl TierCore {
+    pub(crate) fn new(tier: Tier, runtime: &RuntimeHandle, order: &Arc<Order>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            label: tier.label,
+            port: tier.backend.port(),
+            holds: tier.backend.holds(),
+            backend: tier.backend,
+            breaker: Breaker::new(tier.options.breaker),
+            options: tier.options,
+            runtime: runtime.clone(),
+            order: Arc::clone(order),
+            counters: Counters::default(),
+            gate: AtomicU32::new(0),
+            hidden: AtomicU64::new(0),
+            ledger: Mutex::default(),
+            queue: Mutex::default(),
+            room: AtomicWaker::new(),
+            calls: AtomicUsize::new(0),
+            repairing: AtomicBool::new(false),
+            repair_streak: AtomicU32::new(0),
+            clears: Mutex::default(),
+            health: Mutex::new(Health { state: ActorState::Starting, restarts: 0, last_error: None }),
+        })
+    }
+
+    // ---- reads
+
+    /// Why the key may not be read here now, if it may not. To be asked *before* the store is read: between a later
+    /// look and the read, a repair could lift the quarantine after the read had already seen the old value.
+    pub(crate) fn blocked(&self, key: &CacheKey) -> Option<Error> {
+        // Acquire pairs with the store under the ledger's lock, before the mutation returned to its caller.
+        let gate = self.gate.load(Ordering::Acquire);
+        if gate == 0 {
+            return None;
+        }
+        let why = if gate & BYPASS != 0 {
+            "the tier is bypassed until it has been cleared: too many of its keys were in quarantine"
+        } else if lock(&self.ledger).is_quarantined(key) {
+            "the key is in quarantine: the tier has not confirmed its last change"
+        } else {
+            return None;
+        };
+        Some(Error::new(ErrorKind::Unavailable, why))
+    }
+
+    /// Whether nothing at all is blocked: one load.
+    pub(crate) fn is_open(&self) -> bool {
+        self.gate.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether an entry with these stamps is older than what the tier may have missed.
+    pub(crate) fn hides(&self, meta: &Meta) -> bool {
+        meta.stamp.time <= self.hidden.load(Ordering::Acquire)
+    }
+
+    /// Takes a read into the queue. The actor sends it on when its mailbox has no more.
+    pub(crate) fn enqueue_read(&self, read: ReadOp) {
+        if lock(&self.queue).push_read(read) {
+            Counters::one(&self.counters.joined_reads);
+        }
+    }
+
+    // ---- mutations
+
+    /// A mutation of `key` is about to draw its number: from now on this tier remembers what is settled for the key.
+    pub(crate) fn announce(&self, key: &CacheKey) {
+        lock(&self.ledger).announce(key);
+    }
+
+    /// A mutation reached the actor.
+    pub(crate) fn arrive(self: &Arc<Self>, mutation: Mutation) {
+        let refused = self.refusal(&mutation);
+        let applied = self.with_ledger(|ledger, done| {
+            let (mutation, attempt) = ledger.arrive(mutation, refused, done)?;
+            match &self.port {
+                Some(port) => {
+                    // Under the lock: nothing of this key can come between the check and the change.
+                    let result = self.apply(&**port, mutation.key(), &mutation.change);
+                    ledger.complete(mutation, attempt, result, done)
+                }
+                None => Some((mutation, attempt)),
+            }
+        });
+        if let Some((mutation, attempt)) = applied {
+            lock(&self.queue).push_write(Job { work: Work::Mutation(mutation), attempt });
+        }
+    }
+
+    /// The caller's deadline passed, or nobody waits for this tier: the key is settled by quarantine.
+    pub(crate) fn expire(self: &Arc<Self>, key: &CacheKey, stamp: Stamp, change: Change) {
+        self.with_ledger(|ledger, done| ledger.expire(key, (stamp, change), done));
+    }
+
+    /// A mutation was dropped unsettled.
+    pub(crate) fn lost(self: &Arc<Self>, mutation: &mut Mutation) {
+        Counters::one(&self.counters.unconfirmed);
+        self.with_ledger(|ledger, done| ledger.lost(mutation, done));
+    }
+
+    /// A fill reached the actor. It is void if a mutation of its stripe began since its fence was taken, and given up
+    /// if one of its key is on its way or the key is in quarantine.
+    pub(crate) fn fill(self: &Arc<Self>, mut fill: Fill) {
+        if self.gate.load(Ordering::Acquire) & BYPASS != 0 {
+            return Counters::one(&self.counters.fills_dropped);
+        }
+        let begun = self.with_ledger(|ledger, done| {
+            // Under the lock, so that no mutation of the key can arrive between the check and the write.
+            if !self.order.fences.holds(fill.fence) {
+                Counters::one(&self.counters.fills_void);
+                return None;
+            }
+            let Some(attempt) = ledger.begin_fill(&fill.key) else {
+                Counters::one(&self.counters.fills_void);
+                return None;
+            };
+            let Some(port) = &self.port else { return Some((fill, attempt)) };
+            let result = self.apply(&**port, &fill.key, &Change::Set(fill.entry.clone()));
+            Counters::one(match result {
+                Ok(_) => &self.counters.fills,
+                Err(_) => &self.counters.fills_dropped,
+            });
+            ledger.complete_fill(&fill.key, attempt, done);
+            // Dropping the sender tells whoever waits.
+            fill.done.take();
+            None
+        });
+        if let Some((fill, attempt)) = begun {
+            lock(&self.queue).push_write(Job { work: Work::Fill(fill), attempt });
+        }
+    }
+
+    /// Why a mutation cannot be sent now, if it cannot.
+    fn refusal(&self, mutation: &Mutation) -> Option<Refusal> {
+        let gate = self.gate.load(Ordering::Acquire);
+        if gate & BYPASS != 0 {
+            let error = Error::new(ErrorKind::Unavailable, "the tier is bypassed until it has been cleared");
+            return Some(Refusal::Bypassed(error));
+        }
+        (self.runtime.now() >= mutation.deadline)
+            .then(|| Refusal::Quarantine(super::ledger::timeout(mutation)))
+    }
+
+    fn apply(&self, port: &dyn Port, key: &CacheKey, change: &Change) -> Settled {
+        let applied = catch_unwind(AssertUnwindSafe(|| match change {
+            Change::Set(entry) => {
+                port.put(key.clone(), entry.clone());
+                Settlement::Applied
+            }
+            Change::Remove => Settlement::Removed(port.remove(key)),
+        }));
+        applied.map_err(|panic| backend_panic(&panic_message(&*panic)))
+    }
+
+    /// Runs `change` under the ledger's lock, then does what follows from it: the gate, the answers, the repairs.
+    pub(super) fn with_ledger<R>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Ledger, &mut Vec<Finished>) -> R,
+    ) -> R {
+        let mut done = Vec::new();
+        let (result, blocked) = {
+            let mut ledger = lock(&self.ledger);
+            let result = change(&mut ledger, &mut done);
+            (result, self.set_gate(&mut ledger))
+        };
+        for finished in done {
+            self.count(&finished);
+            finished.answer();
+        }
+        if blocked {
+            self.wake_repair();
+        }
+        result
+    }
+
+    /// Brings the gate in line with the ledger, before the lock is released and anyone is told.
+    fn set_gate(&self, ledger: &mut Ledger) -> bool {
+        let mut gate = self.gate.load(Ordering::Relaxed);
+        if gate & BYPASS == 0 && ledger.quarantined > self.options.quarantine {
+            // Exact no longer: the whole tier reads as a miss until it answers again and a clear has been recorded.
+            gate |= BYPASS;
+            Counters::one(&self.counters.bypasses);
+        }
+        if gate & BYPASS != 0 {
+            ledger.forget_quarantines();
+        }
+        gate = (gate & BYPASS) | if ledger.quarantined > 0 { QUARANTINE } else { 0 };
+        self.gate.store(gate, Ordering::Release);
+        gate != 0
+    }
+
+    fn count(&self, finished: &Finished) {
+        Counters::one(match finished.result() {
+            Ok(Settlement::Superseded) => &self.counters.superseded,
+            Ok(_) => &self.counters.applied,
+            Err(_) => &self.counters.unconfirmed,
+        });
+    }
+
+    // ---- calls
+
+    /// Whether the actor may take more messages; otherwise its waker is kept.
+    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        let limit = self.options.batch_keys.saturating_mul(self.options.concurrency).saturating_mul(2);
+        if lock(&self.queue).len() < limit {
+            return Poll::Ready(());
+        }
+        self.room.register(cx.waker());
+        // A call may have ended between the look and the registration.
+        if lock(&self.queue).len() < limit { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Sends what waits, as far as calls may be in flight.
+    pub(crate) fn pump(self: &Arc<Self>) {
+        while self.send_reads() || self.send_writes() {}
+        self.room.wake();
+    }
+
+    fn send_reads(self: &Arc<Self>) -> bool {
+        let batch = {
+            let mut queue = lock(&self.queue);
+            if !queue.has_reads() || queue.read_calls >= self.options.concurrency {
+                return false;
+            }
+            let batch = queue.take_reads(self.options.batch_keys);
+            queue.read_calls += usize::from(!batch.is_empty());
+            batch
+        };
+        if batch.is_empty() {
+            return true;
+        }
+        match self.admit() {
+            Ok(pass) => {
+                Counters::one(&self.counters.read_calls);
+                Counters::add(&self.counters.read_keys, batch.len() as u64);
+                self.runtime.spawn(call::read(call::Slot::reading(self), batch, pass));
+            }
+            Err(error) => {
+                drop(call::Slot::reading_unsent(self));
+                for reader in batch.into_iter().flat_map(|(_, readers)| readers) {
+                    reader.answer(Err(error.clone()));
+                }
+            }
+        }
+        true
+    }
+
+    fn send_writes(self: &Arc<Self>) -> bool {
+        let batch = {
+            let mut queue = lock(&self.queue);
+            if !queue.has_waiting_writes() || queue.write_calls >= self.options.concurrency {
+                return false;
+            }
+            let batch = queue.take_writes(self.options.batch_keys, self.options.batch_bytes);
+            queue.write_calls += 1;
+            batch
+        };
+        let batch = self.drop_settled(batch);
+        if batch.is_empty() {
+            drop(call::Slot::writing_unsent(self));
+            return true;
+        }
+        match self.admit() {
+            Ok(pass) => {
+                Counters::one(&self.counters.write_calls);
+                Counters::add(&self.counters.write_keys, batch.len() as u64);
+                self.runtime.spawn(call::write(call::Slot::writing(self), batch, pass));
+            }
+            Err(error) => {
+                drop(call::Slot::writing_unsent(self));
+                self.refuse(batch, &error);
+            }
+        }
+        true
+    }
+
+    /// Drops jobs that were settled by their callers' deadline while they waited, and fills that are void by now.
+    fn drop_settled(self: &Arc<Self>, batch: Vec<Job>) -> Vec<Job> {
+        let (batch, dropped): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| match &job.work {
+            Work::Repair(_) => true,
+            Work::Mutation(_) => lock(&self.ledger).is_out(job.key(), job.attempt),
+            Work::Fill(fill) => {
+                lock(&self.ledger).is_out(job.key(), job.attempt) && self.order.fences.holds(fill.fence)
+            }
+        });
+        if !dropped.is_empty() {
+            let error = Error::new(ErrorKind::Timeout, "the deadline passed before it could be sent");
+            self.refuse(dropped, &error);
+        }
+        batch
+    }
+
+    /// Settles jobs that were never sent.
+    pub(super) fn refuse(self: &Arc<Self>, jobs: Vec<Job>, error: &Error) {
+        for job in jobs {
+            self.finish(job, Err(error.clone()));
+        }
+    }
+
+    /// Whether a call may be sent to the backend now.
+    fn admit(&self) -> Result<Admission> {
+        if self.calls.load(Ordering::Relaxed) >= self.options.stuck_limit + 2 * self.options.concurrency {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("the tier is stuck: {} calls have not returned", self.calls.load(Ordering::Relaxed)),
+            ));
+        }
+        match self.breaker.allow(self.runtime.now()) {
+            Admission::No { until } => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "the breaker is open; the next probe is in {} ms",
+                    until.since(self.runtime.now()).as_millis()
+                ),
+            )),
+            pass => Ok(pass),
+        }
+    }
+
+    /// Ends a job whose attempt returned in time or was never sent.
+    pub(super) fn finish(self: &Arc<Self>, job: Job, result: Result<Settlement>) {
+        let Job { work, attempt } = job;
+        let next = match work {
+            Work::Mutation(mutation) => {
+                self.with_ledger(|ledger, done| ledger.complete(mutation, attempt, result, done))
+            }
+            Work::Fill(fill) => {
+                Counters::one(match result {
+                    Ok(_) => &self.counters.fills,
+                    Err(_) => &self.counters.fills_dropped,
+                });
+                self.with_ledger(|ledger, done| ledger.complete_fill(&fill.key, attempt, done))
+            }
+            Work::Repair(repair) => {
+                self.count_repair(result.is_ok());
+                self.with_ledger(|ledger, _| ledger.repaired(&repair.key, attempt, result.is_ok()));
+                None
+            }
+        };
+        self.send_next(next);
+    }
+
+    /// The deadline of a job's call passed. Its key is in quarantine from here on, until [`late`](Self::late).
+    pub(super) fn overdue(self: &Arc<Self>, job: Job, error: &Error) {
+        let want = job.want();
+        let Job { work, attempt } = job;
+        match work {
+            Work::Mutation(mutation) => {
+                let error = error.clone();
+                self.with_ledger(|ledger, done| ledger.overdue_mutation(mutation, attempt, error, done));
+            }
+            Work::Fill(fill) => {
+                Counters::one(&self.counters.fills_dropped);
+                self.with_ledger(|ledger, done| ledger.overdue(&fill.key, attempt, want, done));
+            }
+            Work::Repair(repair) => {
+                self.count_repair(false);
+                self.with_ledger(|ledger, _| ledger.repair_overdue(&repair.key, attempt));
+            }
+        }
+    }
+
+    /// An overdue attempt can no longer be applied; `confirmed`: which change it is known to have applied.
+    pub(super) fn late(self: &Arc<Self>, key: &CacheKey, attempt: Attempt, confirmed: Option<Stamp>) {
+        self.with_ledger(|ledger, _| ledger.late(key, attempt, confirmed));
+    }
+
+    fn send_next(&self, next: Option<(Mutation, Attempt)>) {
+        if let Some((mutation, attempt)) = next {
+            lock(&self.queue).push_write(Job { work: Work::Mutation(mutation), attempt });
+        }
+    }
+
+    fn count_repair(&self, ok: bool) {
+        if ok {
+            Counters::one(&self.counters.repairs);
+            self.repair_streak.store(0, Ordering::Relaxed);
+        } else {
+            Counters::one(&self.counters.repair_failures);
+            self.repair_streak.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn call_began(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn call_ended(&self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    // ---- repair of the whole tier
+
+    pub(super) fn is_bypassed(&self) -> bool {
+        self.gate.load(Ordering::Acquire) & BYPASS != 0
+    }
+
+    /// Whether nothing that was sent before could still be applied.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.calls.load(Ordering::Acquire) == 0 && !lock(&self.queue).has_writes()
+    }
+
+    /// Serves again, with everything up to `stamp` absent.
+    pub(super) fn lift_bypass(&self, stamp: Stamp) {
+        self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
+        let mut ledger = lock(&self.ledger);
+        self.gate.fetch_and(!BYPASS, Ordering::SeqCst);
+        self.set_gate(&mut ledger);
+    }
+
+    /// Whether the repair task has something to do, now or later.
+    pub(super) fn needs_repair(&self) -> bool {
+        self.gate.load(Ordering::Acquire) != 0 || !lock(&self.clears).is_empty()
+    }
+
+    /// Sends the repairs that can be sent: into the store's port, or as calls.
+    pub(super) fn send_repairs(self: &Arc<Self>) {
+        let repairs = lock(&self.ledger).take_repairs(self.options.batch_keys);
+        if repairs.is_empty() {
+            return;
+        }
+        for repair in repairs {
+            let Repair { attempt, .. } = repair;
+            match &self.port {
+                Some(port) => self.with_ledger(|ledger, _| {
+                    let ok = self.apply(&**port, &repair.key, &repair.change).is_ok();
+                    self.count_repair(ok);
+                    ledger.repaired(&repair.key, attempt, ok);
+                }),
+                None => lock(&self.queue).push_write(Job { work: Work::Repair(repair), attempt }),
+            }
+        }
+        self.pump();
+    }
+
+    pub(super) fn downgrade(&self) -> Weak<Self> {
+        Weak::clone(&self.this)
+    }
+
+    // ---- inspection and health
+
+    pub(crate) fn health(&self) -> Health {
+        lock(&self.health).clone()
+    }
+
+    pub(crate) fn set_health(&self, change: impl FnOnce(&mut Health)) {
+        change(&mut lock(&self.health));
+    }
+
+    pub(crate) fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Keys in quarantine.
+    pub(crate) fn quarantined(&self) -> usize {
+        lock(&self.ledger).quarantined
+    }
+
+    /// Whether the quarantine overflowed.
+    pub(crate) fn bypassed(&self) -> bool {
+        self.is_bypassed()
+    }
+
+    /// Keys the ledger knows of.
+    pub(crate) fn ledger_keys(&self) -> usize {
+        lock(&self.ledger).keys.len()
+    }
+
+    /// Operations drained from the mailbox that wait for a call.
+    pub(crate) fn queued(&self) -> usize {
+        lock(&self.queue).len()
+    }
+
+    /// Calls that have not returned.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Deletes a bounded number of expired entries.
+    pub(crate) fn sweep(&self, now: Timestamp) {
+        Counters::add(&self.counters.swept, self.backend.sweep(now) as u64);
+    }
+}
+
+pub(super) fn backend_panic(message: &str) -> Error {
+    Error::new(ErrorKind::Panicked, format!("the backend panicked: {message}"))
+}
+
+/// What a removal by call says: how many copies there were.
+pub(super) fn removed(status: DeleteStatus) -> Settlement {
+    Settlement::Removed(status)
+}

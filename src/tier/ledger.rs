@@ -1,0 +1,303 @@
+//! The ledger: per key of a tier, what is under way and what is settled.
+//!
+//! A key stands in it from a mutation's announcement until nothing of it is queued, in flight, late or quarantined, so
+//! outstanding work bounds it. It belongs to the tier's core and survives restarts of the actor. The rules:
+//!
+//! 1. A mutation is dropped as superseded only when a newer one is *settled* at this tier (not merely minted:
+//!    otherwise it would return while the tier still shows what came before both).
+//! 2. At most one writing attempt per key, fills included, is out at a time: a store may reorder two.
+//! 3. What arrives meanwhile waits; when the attempt ends, the newest goes and the older ones settle with it.
+//! 4. A mutation that was not confirmed quarantines the key (see [`quarantine`](super::quarantine)).
+//!
+//! Everything here runs under the ledger's lock and only moves state; calls, wake-ups and answers happen outside.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::message::{Change, Finished, Mutation, Settled, Settlement};
+use super::quarantine::Quarantine;
+use crate::error::{Error, ErrorKind};
+use crate::key::{CacheKey, KeyHash};
+use crate::value::Stamp;
+
+/// One try to write a key, unique within the tier.
+pub(super) type Attempt = u64;
+
+#[derive(Default)]
+pub(crate) struct Ledger {
+    pub(super) keys: HashMap<CacheKey, KeyState, KeyHash>,
+    /// Keys in quarantine that wait for a repair, oldest first. May name keys that have left since.
+    pub(super) repairs: VecDeque<CacheKey>,
+    /// How many keys are in quarantine.
+    pub(super) quarantined: usize,
+    /// Bytes that quarantined keys hold for their repair.
+    pub(super) held: usize,
+    attempts: Attempt,
+}
+
+#[derive(Default)]
+pub(super) struct KeyState {
+    /// Mutations announced and not yet let go of.
+    users: u32,
+    /// The time of the newest mutation settled here.
+    pub(super) settled: u64,
+    /// The attempt that is queued or in flight.
+    pub(super) out: Option<Attempt>,
+    waiting: Vec<Mutation>,
+    pub(super) quarantine: Option<Box<Quarantine>>,
+}
+
+/// Why a mutation is settled without being sent.
+pub(super) enum Refusal {
+    /// Nothing can be sent now: the key goes into quarantine.
+    Quarantine(Error),
+    /// The whole tier reads as a miss until it has been cleared: there is nothing to quarantine.
+    Bypassed(Error),
+}
+
+impl Ledger {
+    /// A mutation of `key` is about to be minted. From here on the key's settled number is remembered.
+    pub(super) fn announce(&mut self, key: &CacheKey) {
+        if let Some(state) = self.keys.get_mut(key) {
+            state.users += 1;
+        } else {
+            self.keys.insert(key.clone(), KeyState { users: 1, ..KeyState::default() });
+        }
+    }
+
+    /// A mutation reached the actor. Returns it with its attempt if it may be sent now; otherwise it waits here or is
+    /// settled into `done`. `refused`: why nothing can be sent at the moment.
+    pub(super) fn arrive(
+        &mut self,
+        mutation: Mutation,
+        refused: Option<Refusal>,
+        done: &mut Vec<Finished>,
+    ) -> Option<(Mutation, Attempt)> {
+        let key = mutation.key().clone();
+        let state = self.keys.entry(key.clone()).or_default();
+        if mutation.stamp().time <= state.settled {
+            // Rule 1. Equal: the caller's deadline has settled this very mutation already.
+            self.let_go(mutation, Ok(Settlement::Superseded), done);
+        } else if let Some(refusal) = refused {
+            match refusal {
+                Refusal::Quarantine(error) => self.quarantine_mutation(mutation, error, done),
+                Refusal::Bypassed(error) => {
+                    self.settled(&key, mutation.stamp());
+                    self.let_go(mutation, Err(error), done);
+                }
+            }
+        } else if state.quarantine.is_some() {
+            let error = Error::new(ErrorKind::Unavailable, "the key is in quarantine; its repair will carry this");
+            self.quarantine_mutation(mutation, error, done);
+        } else if state.out.is_some() {
+            state.waiting.push(mutation);
+        } else {
+            let attempt = self.next_attempt();
+            self.set_out(&key, attempt);
+            return Some((mutation, attempt));
+        }
+        None
+    }
+
+    /// A fill may be written now; at most one attempt is out, and nothing newer is on its way.
+    pub(super) fn begin_fill(&mut self, key: &CacheKey) -> Option<Attempt> {
+        let free = self
+            .keys
+            .get(key)
+            .is_none_or(|state| state.out.is_none() && state.waiting.is_empty() && state.quarantine.is_none());
+        free.then(|| {
+            let attempt = self.next_attempt();
+            self.keys.entry(key.clone()).or_default().out = Some(attempt);
+            attempt
+        })
+    }
+
+    /// Whether this attempt is still the key's: not if its deadline passed meanwhile.
+    pub(super) fn is_out(&self, key: &CacheKey, attempt: Attempt) -> bool {
+        self.keys.get(key).is_some_and(|state| state.out == Some(attempt))
+    }
+
+    /// A mutation's attempt returned in time. Returns what goes next for the key.
+    pub(super) fn complete(
+        &mut self,
+        mutation: Mutation,
+        attempt: Attempt,
+        result: Settled,
+        done: &mut Vec<Finished>,
+    ) -> Option<(Mutation, Attempt)> {
+        let key = mutation.key().clone();
+        let stamp = mutation.stamp();
+        if !self.is_out(&key, attempt) {
+            // Its caller's deadline passed first, which has settled it.
+            let confirmed = result.is_ok().then_some(stamp);
+            self.let_go(mutation, Ok(Settlement::Superseded), done);
+            self.late(&key, attempt, confirmed);
+            return None;
+        }
+        self.release(&key);
+        match result {
+            Ok(settlement) => {
+                self.settled(&key, stamp);
+                self.let_go(mutation, Ok(settlement), done);
+            }
+            // An error is no proof that nothing was applied, nor that what was there before is gone.
+            Err(error) => self.quarantine_mutation(mutation, error, done),
+        }
+        self.next(&key, done)
+    }
+
+    /// A fill's attempt returned in time. A failed fill leaves things as they were.
+    pub(super) fn complete_fill(
+        &mut self,
+        key: &CacheKey,
+        attempt: Attempt,
+        done: &mut Vec<Finished>,
+    ) -> Option<(Mutation, Attempt)> {
+        if !self.is_out(key, attempt) {
+            self.late(key, attempt, None);
+            return None;
+        }
+        self.release(key);
+        self.next(key, done)
+    }
+
+    /// The deadline of an attempt passed: it may still be applied, at any time, so its key goes into quarantine.
+    pub(super) fn overdue(
+        &mut self,
+        key: &CacheKey,
+        attempt: Attempt,
+        want: (Stamp, Change),
+        done: &mut Vec<Finished>,
+    ) {
+        if self.is_out(key, attempt) {
+            self.expire_out(key, want, done);
+        }
+    }
+
+    /// The same for a mutation's own attempt.
+    pub(super) fn overdue_mutation(
+        &mut self,
+        mutation: Mutation,
+        attempt: Attempt,
+        error: Error,
+        done: &mut Vec<Finished>,
+    ) {
+        let key = mutation.key().clone();
+        self.overdue(&key, attempt, (mutation.stamp(), mutation.change.clone()), done);
+        self.let_go(mutation, Err(error), done);
+    }
+
+    /// Settles a mutation without its attempt: its caller's deadline passed, or nobody waits for this tier.
+    pub(super) fn expire(&mut self, key: &CacheKey, want: (Stamp, Change), done: &mut Vec<Finished>) {
+        if self.keys.get(key).is_some_and(|state| want.0.time > state.settled) {
+            self.expire_out(key, want, done);
+        }
+    }
+
+    /// Quarantines the key with everything of it: what is out becomes late, what waits is settled.
+    fn expire_out(&mut self, key: &CacheKey, (stamp, change): (Stamp, Change), done: &mut Vec<Finished>) {
+        let Some(state) = self.keys.get_mut(key) else { return };
+        let out = state.out.take();
+        let waiting = std::mem::take(&mut state.waiting);
+        self.enter_quarantine(key, stamp, change, out);
+        for mutation in waiting {
+            let error = timeout(&mutation);
+            self.quarantine_mutation(mutation, error, done);
+        }
+    }
+
+    /// The announced mutation is gone unsettled: with a mailbox, an incarnation, or a cancelled caller.
+    pub(super) fn lost(&mut self, mutation: &mut Mutation, done: &mut Vec<Finished>) {
+        let change = std::mem::replace(&mut mutation.change, Change::Remove);
+        let key = mutation.key().clone();
+        self.expire(&key, (mutation.stamp(), change), done);
+        for overtaken in std::mem::take(&mut mutation.overtaken) {
+            let error = Error::new(ErrorKind::Restarted, "the tier was restarted before it answered");
+            self.let_go(overtaken, Err(error), done);
+        }
+        mutation.announced = false;
+        self.leave(&key);
+    }
+
+    /// Records that a mutation is settled here.
+    pub(super) fn settled(&mut self, key: &CacheKey, stamp: Stamp) {
+        if let Some(state) = self.keys.get_mut(key) {
+            state.settled = state.settled.max(stamp.time);
+        }
+    }
+
+    pub(super) fn next_attempt(&mut self) -> Attempt {
+        self.attempts += 1;
+        self.attempts
+    }
+
+    /// Forgets the key if nothing of it is left.
+    pub(super) fn tidy(&mut self, key: &CacheKey) {
+        let idle = |state: &KeyState| {
+            state.users == 0
+                && state.out.is_none()
+                && state.waiting.is_empty()
+                && state.quarantine.is_none()
+        };
+        if self.keys.get(key).is_some_and(idle) {
+            self.keys.remove(key);
+        }
+    }
+
+    fn set_out(&mut self, key: &CacheKey, attempt: Attempt) {
+        if let Some(state) = self.keys.get_mut(key) {
+            state.out = Some(attempt);
+        }
+    }
+
+    fn release(&mut self, key: &CacheKey) {
+        if let Some(state) = self.keys.get_mut(key) {
+            state.out = None;
+        }
+        self.tidy(key);
+    }
+
+    /// Rule 3.
+    fn next(&mut self, key: &CacheKey, done: &mut Vec<Finished>) -> Option<(Mutation, Attempt)> {
+        let state = self.keys.get_mut(key)?;
+        let mut waiting = std::mem::take(&mut state.waiting);
+        waiting.sort_by_key(|mutation| mutation.stamp().time);
+        let mut newest = waiting.pop()?;
+        newest.overtaken.append(&mut waiting);
+        self.arrive(newest, None, done)
+    }
+
+    /// Settles a mutation, and those it overtook, by quarantining its key.
+    fn quarantine_mutation(&mut self, mut mutation: Mutation, error: Error, done: &mut Vec<Finished>) {
+        let change = std::mem::replace(&mut mutation.change, Change::Remove);
+        let key = mutation.key().clone();
+        self.expire_out(&key, (mutation.stamp(), change), done);
+        self.let_go(mutation, Err(error), done);
+    }
+
+    /// Answers a mutation, and those it overtook, once the lock is released.
+    fn let_go(&mut self, mut mutation: Mutation, result: Settled, done: &mut Vec<Finished>) {
+        for overtaken in std::mem::take(&mut mutation.overtaken) {
+            let result = result.clone().map(|_| Settlement::Superseded);
+            self.let_go(overtaken, result, done);
+        }
+        mutation.announced = false;
+        let key = mutation.key().clone();
+        done.push(Finished::new(mutation, result));
+        self.leave(&key);
+    }
+
+    fn leave(&mut self, key: &CacheKey) {
+        if let Some(state) = self.keys.get_mut(key) {
+            state.users = state.users.saturating_sub(1);
+        }
+        self.tidy(key);
+    }
+}
+
+pub(super) fn timeout(mutation: &Mutation) -> Error {
+    let deadline = mutation.core.options.write_deadline;
+    Error::new(
+        ErrorKind::Timeout,
+        format!("not confirmed within the write deadline of {} ms", deadline.as_millis()),
+    )
+}

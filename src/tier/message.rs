@@ -1,0 +1,183 @@
+//! What a tier actor is asked.
+
+use std::sync::Arc;
+
+use futures_channel::oneshot;
+
+use super::core::TierCore;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::CacheKey;
+use crate::order::{ClearWrite, Fence, Write};
+use crate::runtime::Instant;
+use crate::value::{DeleteStatus, Entry, Stamp};
+
+/// The messages of a tier actor.
+pub(crate) enum Message {
+    Read(ReadOp),
+    Mutate(Mutation),
+    Fill(Fill),
+    Clear(ClearOp),
+    /// Deletes a bounded number of expired entries.
+    Sweep,
+    /// Panics, so that tests can kill an incarnation at this point of its mailbox.
+    #[cfg(feature = "testing")]
+    Crash,
+}
+
+/// Asks for one entry. Dropped unanswered, it answers [`ErrorKind::Restarted`].
+pub(crate) struct ReadOp {
+    pub(crate) key: CacheKey,
+    reply: Option<oneshot::Sender<Result<Option<Entry>>>>,
+}
+
+impl ReadOp {
+    pub(crate) fn new(key: CacheKey) -> (Self, oneshot::Receiver<Result<Option<Entry>>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { key, reply: Some(reply) }, answer)
+    }
+
+    /// Whether the caller has gone.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.reply.as_ref().is_none_or(oneshot::Sender::is_canceled)
+    }
+
+    pub(crate) fn answer(mut self, result: Result<Option<Entry>>) {
+        if let Some(reply) = self.reply.take() {
+            // The caller may have gone.
+            let _ = reply.send(result);
+        }
+    }
+}
+
+impl Drop for ReadOp {
+    fn drop(&mut self) {
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(Err(Error::new(ErrorKind::Restarted, "the tier was restarted; read again")));
+        }
+    }
+}
+
+/// What a mutation does at a tier.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    Set(Entry),
+    Remove,
+}
+
+impl Change {
+    /// The bytes it holds while it waits.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Set(entry) => entry.payload.weight(),
+            Self::Remove => 0,
+        }
+    }
+}
+
+/// How a mutation was settled at a tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settlement {
+    Applied,
+    Removed(DeleteStatus),
+    /// A newer one is settled there.
+    Superseded,
+}
+
+/// The answer to a mutation. An error means: not confirmed, and the key is quarantined at the tier.
+pub(crate) type Settled = Result<Settlement>;
+
+/// A mutation at one tier, from its announcement on. It settles in every case: dropped before it is settled (with a
+/// mailbox, a crashed incarnation, a cancelled caller), it quarantines its key.
+pub(crate) struct Mutation {
+    pub(crate) core: Arc<TierCore>,
+    /// Also keeps the fence's stripe busy until the last tier has let go of it.
+    pub(crate) write: Arc<Write>,
+    pub(crate) change: Change,
+    pub(crate) deadline: Instant,
+    /// Older mutations of the key that were overtaken while they waited: they settle with this one, not before.
+    pub(crate) overtaken: Vec<Mutation>,
+    reply: Option<oneshot::Sender<Settled>>,
+    /// Whether the ledger still counts it.
+    pub(super) announced: bool,
+}
+
+impl Mutation {
+    /// Call after [`TierCore::announce`] for the same key.
+    pub(crate) fn new(
+        core: &Arc<TierCore>,
+        write: &Arc<Write>,
+        change: Change,
+        deadline: Instant,
+    ) -> (Self, oneshot::Receiver<Settled>) {
+        let (reply, answer) = oneshot::channel();
+        let mutation = Self {
+            core: Arc::clone(core),
+            write: Arc::clone(write),
+            change,
+            deadline,
+            overtaken: Vec::new(),
+            reply: Some(reply),
+            announced: true,
+        };
+        (mutation, answer)
+    }
+
+    pub(crate) fn key(&self) -> &CacheKey {
+        &self.write.key
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.write.stamp
+    }
+}
+
+impl Drop for Mutation {
+    fn drop(&mut self) {
+        if self.announced {
+            let core = Arc::clone(&self.core);
+            core.lost(self);
+        }
+    }
+}
+
+/// A mutation that the ledger has let go of, to be answered outside its lock.
+pub(crate) struct Finished {
+    mutation: Mutation,
+    result: Settled,
+}
+
+impl Finished {
+    pub(super) fn new(mutation: Mutation, result: Settled) -> Self {
+        debug_assert!(!mutation.announced, "the ledger lets go first");
+        Self { mutation, result }
+    }
+
+    pub(super) fn result(&self) -> &Settled {
+        &self.result
+    }
+
+    pub(crate) fn answer(self) {
+        let Self { mut mutation, result } = self;
+        let reply = mutation.reply.take();
+        // The stripe is released before the caller hears, so that its next read can already refill.
+        drop(mutation);
+        if let Some(reply) = reply {
+            let _ = reply.send(result);
+        }
+    }
+}
+
+/// Writes a value that was read below or loaded, unless its fence is void by then.
+pub(crate) struct Fill {
+    pub(crate) key: CacheKey,
+    pub(crate) entry: Entry,
+    pub(crate) fence: Fence,
+    /// Answered (or dropped) when the fill is done or given up.
+    pub(crate) done: Option<oneshot::Sender<()>>,
+}
+
+/// Clears a scope.
+pub(crate) struct ClearOp {
+    pub(crate) clear: Arc<ClearWrite>,
+    pub(crate) reply: oneshot::Sender<Result<()>>,
+}

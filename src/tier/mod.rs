@@ -1,0 +1,26 @@
+//! Tiers: each one a backend behind an actor that can fail, restart and heal without the cache noticing more than
+//! misses.
+//!
+//! [`TierCore`] is the half that lasts: backend, ledger, quarantine, breaker, counters. The [`TierActor`] is an
+//! incarnation that works on it; a restart adopts everything. Mutations carry themselves as guards ([`Mutation`]):
+//! whatever becomes of the message, its key is settled.
+
+mod actor;
+mod breaker;
+mod call;
+mod core;
+mod counters;
+mod ledger;
+mod message;
+mod options;
+mod quarantine;
+mod queue;
+mod repair;
+
+pub(crate) use self::core::TierCore;
+pub(crate) use actor::TierActor;
+pub use breaker::{BreakerOptions, BreakerState};
+pub(crate) use counters::Counters;
+pub use counters::{ReadCounts, WriteCounts};
+pub(crate) use message::{Change, ClearOp, Fill, Message, Mutation, ReadOp, Settled, Settlement};
+pub use options::{ErrorPolicy, Tier, TierOptions};

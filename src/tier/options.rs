@@ -1,0 +1,271 @@
+//! A tier as an application describes it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::breaker::BreakerOptions;
+use crate::backend::Backend;
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::RestartPolicy;
+use crate::value::BackendLabel;
+
+/// How a tier behaves. Each backend suggests its own defaults ([`Backend::tier_options`]); [`Tier`] changes them.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TierOptions {
+    /// How long a read may take, waiting for the mailbox included, before it counts as a miss. Default: 100 ms.
+    pub read_deadline: Duration,
+    /// How long a mutation may take before its key is quarantined at this tier. Default: 500 ms.
+    pub write_deadline: Duration,
+    /// How long opening the backend may take before it counts as failed. Default: 5 s.
+    pub open_deadline: Duration,
+    /// Messages that wait for the actor. Default: 1,024.
+    pub mailbox: usize,
+    /// Keys in one backend call, at most. Default: 128.
+    pub batch_keys: usize,
+    /// Bytes in one writing call, at most, unless one entry alone is larger. Default: 1 MiB.
+    pub batch_bytes: usize,
+    /// Reading calls in flight, and writing calls in flight, at most. Default: 4.
+    pub concurrency: usize,
+    /// Calls that may run on past their deadline before the tier counts as stuck and takes no more. Default: 16.
+    pub stuck_limit: usize,
+    /// Keys in quarantine before the whole tier is bypassed. Default: 10,000.
+    pub quarantine: usize,
+    /// The longest life of an entry in this tier. Default: none.
+    pub ttl_cap: Option<Duration>,
+    /// When the breaker opens. Default: see [`BreakerOptions`].
+    pub breaker: BreakerOptions,
+    /// When and how fast the actor is restarted. Default: see [`RestartPolicy`].
+    pub restart: RestartPolicy,
+    /// What a failed read of this tier is to the caller of `try_get`. Default: a miss.
+    pub on_error: ErrorPolicy,
+    /// Whether the cache can only be built with this tier up. Default: no.
+    pub required: bool,
+    /// How often expired entries are looked for, in tiers that do not expire by themselves. Default: 1 s.
+    pub sweep_interval: Duration,
+}
+
+impl Default for TierOptions {
+    fn default() -> Self {
+        Self {
+            read_deadline: Duration::from_millis(100),
+            write_deadline: Duration::from_millis(500),
+            open_deadline: Duration::from_secs(5),
+            mailbox: 1024,
+            batch_keys: 128,
+            batch_bytes: 1 << 20,
+            concurrency: 4,
+            stuck_limit: 16,
+            quarantine: 10_000,
+            ttl_cap: None,
+            breaker: BreakerOptions::default(),
+            restart: RestartPolicy::default(),
+            on_error: ErrorPolicy::Miss,
+            required: false,
+            sweep_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+impl TierOptions {
+    fn validate(&self) -> Result<()> {
+        let zero = [
+            ("read_deadline", self.read_deadline.is_zero()),
+            ("write_deadline", self.write_deadline.is_zero()),
+            ("open_deadline", self.open_deadline.is_zero()),
+            ("sweep_interval", self.sweep_interval.is_zero()),
+            ("ttl_cap", self.ttl_cap.is_some_and(|cap| cap.is_zero())),
+            ("mailbox", self.mailbox == 0),
+            ("batch_keys", self.batch_keys == 0),
+            ("batch_bytes", self.batch_bytes == 0),
+            ("concurrency", self.concurrency == 0),
+            ("stuck_limit", self.stuck_limit == 0),
+            ("quarantine", self.quarantine == 0),
+        ];
+        if let Some((name, _)) = zero.iter().find(|(_, zero)| *zero) {
+            return Err(Error::new(ErrorKind::Config, format!("`{name}` is zero; it must be at least 1")));
+        }
+        self.breaker.validate()
+    }
+}
+
+/// What a failed read of a tier is to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ErrorPolicy {
+    /// A miss, named in [`Lookup::degraded`](crate::Lookup::degraded).
+    #[default]
+    Miss,
+    /// An error of `try_get` (and still a miss of `get`).
+    Fail,
+}
+
+/// One tier of a cache: a backend and how it is to be treated.
+///
+/// Every [`Backend`] converts into a tier with its suggested options.
+///
+/// ```
+/// use std::time::Duration;
+/// use tierkeep::{Tier, backend::MemoryBackend};
+///
+/// let tier = Tier::new(MemoryBackend::entries(10_000)).label("hot").ttl_cap(Duration::from_secs(30));
+/// # let _ = tier;
+/// ```
+#[derive(Clone)]
+pub struct Tier {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) label: BackendLabel,
+    pub(crate) options: TierOptions,
+}
+
+impl Tier {
+    /// A tier on `backend`, with the options it suggests.
+    pub fn new(backend: impl Backend) -> Self {
+        Self::from_shared(Arc::new(backend))
+    }
+
+    /// A tier on a backend that the application keeps a handle to.
+    pub fn from_shared(backend: Arc<dyn Backend>) -> Self {
+        let (label, options) = (backend.label(), backend.tier_options());
+        Self { backend, label, options }
+    }
+
+    /// Names the tier; names are unique within a cache.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<BackendLabel>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// Replaces all options.
+    #[must_use]
+    pub fn options(mut self, options: TierOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Sets [`TierOptions::read_deadline`].
+    #[must_use]
+    pub fn read_deadline(mut self, deadline: Duration) -> Self {
+        self.options.read_deadline = deadline;
+        self
+    }
+
+    /// Sets [`TierOptions::write_deadline`].
+    #[must_use]
+    pub fn write_deadline(mut self, deadline: Duration) -> Self {
+        self.options.write_deadline = deadline;
+        self
+    }
+
+    /// Sets [`TierOptions::open_deadline`].
+    #[must_use]
+    pub fn open_deadline(mut self, deadline: Duration) -> Self {
+        self.options.open_deadline = deadline;
+        self
+    }
+
+    /// Sets [`TierOptions::mailbox`], in messages.
+    #[must_use]
+    pub fn mailbox(mut self, messages: usize) -> Self {
+        self.options.mailbox = messages;
+        self
+    }
+
+    /// Sets [`TierOptions::batch_keys`].
+    #[must_use]
+    pub fn batch_keys(mut self, keys: usize) -> Self {
+        self.options.batch_keys = keys;
+        self
+    }
+
+    /// Sets [`TierOptions::batch_bytes`].
+    #[must_use]
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.options.batch_bytes = bytes;
+        self
+    }
+
+    /// Sets [`TierOptions::concurrency`], in calls.
+    #[must_use]
+    pub fn concurrency(mut self, calls: usize) -> Self {
+        self.options.concurrency = calls;
+        self
+    }
+
+    /// Sets [`TierOptions::stuck_limit`], in calls.
+    #[must_use]
+    pub fn stuck_limit(mut self, calls: usize) -> Self {
+        self.options.stuck_limit = calls;
+        self
+    }
+
+    /// Sets [`TierOptions::quarantine`], in keys.
+    #[must_use]
+    pub fn quarantine(mut self, keys: usize) -> Self {
+        self.options.quarantine = keys;
+        self
+    }
+
+    /// Sets [`TierOptions::ttl_cap`].
+    #[must_use]
+    pub fn ttl_cap(mut self, cap: Duration) -> Self {
+        self.options.ttl_cap = Some(cap);
+        self
+    }
+
+    /// Sets [`TierOptions::breaker`].
+    #[must_use]
+    pub fn breaker(mut self, breaker: BreakerOptions) -> Self {
+        self.options.breaker = breaker;
+        self
+    }
+
+    /// Sets [`TierOptions::restart`].
+    #[must_use]
+    pub fn restart(mut self, restart: RestartPolicy) -> Self {
+        self.options.restart = restart;
+        self
+    }
+
+    /// Sets [`TierOptions::on_error`].
+    #[must_use]
+    pub fn on_error(mut self, policy: ErrorPolicy) -> Self {
+        self.options.on_error = policy;
+        self
+    }
+
+    /// Sets [`TierOptions::required`].
+    #[must_use]
+    pub fn required(mut self, required: bool) -> Self {
+        self.options.required = required;
+        self
+    }
+
+    /// Sets [`TierOptions::sweep_interval`].
+    #[must_use]
+    pub fn sweep_interval(mut self, interval: Duration) -> Self {
+        self.options.sweep_interval = interval;
+        self
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        if self.label.as_str().is_empty() {
+            return Err(Error::new(ErrorKind::Config, "a tier's label is empty; name it with `Tier::label`"));
+        }
+        self.options.validate().and_then(|()| self.backend.validate()).map_err(|e| e.at_tier(&self.label))
+    }
+}
+
+impl<B: Backend> From<B> for Tier {
+    fn from(backend: B) -> Self {
+        Self::new(backend)
+    }
+}
+
+impl fmt::Debug for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tier").field("label", &self.label).field("options", &self.options).finish_non_exhaustive()
+    }
+}

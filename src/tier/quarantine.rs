@@ -1,0 +1,149 @@
+//! Quarantine: a key whose mutation a tier did not confirm reads as a miss there until the tier is made good.
+//!
+//! It ends when a repair (the newest change wanted, written again) is confirmed *and* every attempt that may still be
+//! applied has returned or its residual time is over: a late attempt would undo a repair that was confirmed before it.
+//! A late attempt that returns confirmed and is itself the newest change wanted is as good as a repair.
+
+use super::ledger::{Attempt, Ledger};
+use super::message::Change;
+use crate::key::CacheKey;
+use crate::value::Stamp;
+
+/// Past this many bytes, keys are repaired by removal: the value is not kept.
+const HELD_LIMIT: usize = 16 << 20;
+
+pub(super) struct Quarantine {
+    /// The newest change that the tier should show.
+    want: (Stamp, Change),
+    /// Attempts that may still be applied.
+    late: Vec<Attempt>,
+    /// The repair under way, and the change it carries.
+    repair: Option<(Attempt, Stamp)>,
+}
+
+/// A quarantined key to be written again.
+pub(super) struct Repair {
+    pub(super) key: CacheKey,
+    pub(super) stamp: Stamp,
+    pub(super) change: Change,
+    pub(super) attempt: Attempt,
+}
+
+impl Ledger {
+    /// Puts the key into quarantine, or renews what it wants. `late`: an attempt that may still be applied.
+    pub(super) fn enter_quarantine(
+        &mut self,
+        key: &CacheKey,
+        stamp: Stamp,
+        change: Change,
+        late: Option<Attempt>,
+    ) {
+        let state = self.keys.entry(key.clone()).or_default();
+        state.settled = state.settled.max(stamp.time);
+        // An attempt of this key that is still out may be applied as well.
+        let late = late.or(state.out.take());
+        let change = if self.held + change.weight() > HELD_LIMIT { Change::Remove } else { change };
+        match &mut state.quarantine {
+            Some(quarantine) => {
+                quarantine.late.extend(late);
+                if stamp.time >= quarantine.want.0.time {
+                    self.held = self.held + change.weight() - quarantine.want.1.weight();
+                    quarantine.want = (stamp, change);
+                }
+            }
+            None => {
+                self.held += change.weight();
+                self.quarantined += 1;
+                state.quarantine = Some(Box::new(Quarantine {
+                    want: (stamp, change),
+                    late: late.into_iter().collect(),
+                    repair: None,
+                }));
+                self.repairs.push_back(key.clone());
+            }
+        }
+    }
+
+    /// Whether the key reads as a miss.
+    pub(super) fn is_quarantined(&self, key: &CacheKey) -> bool {
+        self.keys.get(key).is_some_and(|state| state.quarantine.is_some())
+    }
+
+    /// A late attempt returned (or its residual time is over); `confirmed`: with which change applied.
+    pub(super) fn late(&mut self, key: &CacheKey, attempt: Attempt, confirmed: Option<Stamp>) {
+        let Some(state) = self.keys.get_mut(key) else { return };
+        let Some(quarantine) = &mut state.quarantine else { return };
+        quarantine.late.retain(|&late| late != attempt);
+        if !quarantine.late.is_empty() || quarantine.repair.is_some() {
+            return;
+        }
+        if confirmed == Some(quarantine.want.0) {
+            self.lift(key);
+        } else {
+            self.repairs.push_back(key.clone());
+        }
+    }
+
+    /// Up to `limit` keys to repair now. A key with late attempts is left out until they are over.
+    pub(super) fn take_repairs(&mut self, limit: usize) -> Vec<Repair> {
+        let mut repairs = Vec::new();
+        while repairs.len() < limit {
+            let Some(key) = self.repairs.pop_front() else { break };
+            let attempt = self.next_attempt();
+            let Some(state) = self.keys.get_mut(&key) else { continue };
+            let Some(quarantine) = &mut state.quarantine else { continue };
+            if !quarantine.late.is_empty() || quarantine.repair.is_some() {
+                continue; // queued again by `late` or `repaired`
+            }
+            let (stamp, change) = quarantine.want.clone();
+            quarantine.repair = Some((attempt, stamp));
+            repairs.push(Repair { key, stamp, change, attempt });
+        }
+        repairs
+    }
+
+    /// A repair returned in time.
+    pub(super) fn repaired(&mut self, key: &CacheKey, attempt: Attempt, confirmed: bool) {
+        let Some(quarantine) = self.keys.get_mut(key).and_then(|state| state.quarantine.as_mut()) else {
+            return;
+        };
+        let Some((_, stamp)) = quarantine.repair.take_if(|(repair, _)| *repair == attempt) else { return };
+        if confirmed && quarantine.late.is_empty() && quarantine.want.0 == stamp {
+            self.lift(key);
+        } else if quarantine.late.is_empty() {
+            self.repairs.push_back(key.clone());
+        }
+    }
+
+    /// The deadline of a repair passed: it is one more attempt that may still be applied.
+    pub(super) fn repair_overdue(&mut self, key: &CacheKey, attempt: Attempt) {
+        if let Some(quarantine) = self.keys.get_mut(key).and_then(|state| state.quarantine.as_mut())
+            && quarantine.repair.take_if(|(repair, _)| *repair == attempt).is_some()
+        {
+            quarantine.late.push(attempt);
+        }
+    }
+
+    /// Drops every quarantine and repair: the whole tier is bypassed instead.
+    pub(super) fn forget_quarantines(&mut self) {
+        let keys: Vec<_> = self
+            .keys
+            .iter_mut()
+            .filter_map(|(key, state)| state.quarantine.take().map(|_| key.clone()))
+            .collect();
+        for key in &keys {
+            self.tidy(key);
+        }
+        self.repairs.clear();
+        self.quarantined = 0;
+        self.held = 0;
+    }
+
+    fn lift(&mut self, key: &CacheKey) {
+        if let Some(quarantine) = self.keys.get_mut(key).and_then(|state| state.quarantine.take()) {
+            self.held -= quarantine.want.1.weight();
+            self.quarantined -= 1;
+            self.tidy(key);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Drained but unanswered operations, and how they become calls.
+//!
+//! Smart batching, without a timer: while calls are in flight the queue fills, and the next call takes what waits. An
+//! empty queue means a batch of one, sent at once. It belongs to the core: a restart of the actor finds it as it was.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::ledger::Attempt;
+use super::message::{Change, Fill, Mutation, ReadOp};
+use super::quarantine::Repair;
+use crate::key::{CacheKey, KeyHash};
+use crate::value::{Entry, Stamp};
+
+#[derive(Default)]
+pub(super) struct Queue {
+    /// Keys to read, in order of arrival.
+    reads: VecDeque<CacheKey>,
+    /// Who waits for each of them. Only reads that are not yet sent are joined: one in flight may have been answered
+    /// by the store before a mutation that completed before this read began.
+    readers: HashMap<CacheKey, Vec<ReadOp>, KeyHash>,
+    writes: VecDeque<Job>,
+    pub(super) read_calls: usize,
+    pub(super) write_calls: usize,
+}
+
+/// One key's part in a writing call.
+pub(super) struct Job {
+    pub(super) work: Work,
+    pub(super) attempt: Attempt,
+}
+
+pub(super) enum Work {
+    Mutation(Mutation),
+    Fill(Fill),
+    Repair(Repair),
+}
+
+impl Job {
+    pub(super) fn key(&self) -> &CacheKey {
+        match &self.work {
+            Work::Mutation(mutation) => mutation.key(),
+            Work::Fill(fill) => &fill.key,
+            Work::Repair(repair) => &repair.key,
+        }
+    }
+
+    /// The entry to store; `None`: a removal.
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        let change = match &self.work {
+            Work::Mutation(mutation) => &mutation.change,
+            Work::Repair(repair) => &repair.change,
+            Work::Fill(fill) => return Some(&fill.entry),
+        };
+        match change {
+            Change::Set(entry) => Some(entry),
+            Change::Remove => None,
+        }
+    }
+
+    /// What the key has to show should this attempt get lost. A fill's key is made good by removing it.
+    pub(super) fn want(&self) -> (Stamp, Change) {
+        match &self.work {
+            Work::Mutation(mutation) => (mutation.stamp(), mutation.change.clone()),
+            Work::Repair(repair) => (repair.stamp, repair.change.clone()),
+            Work::Fill(_) => (Stamp::ZERO, Change::Remove),
+        }
+    }
+}
+
+impl Queue {
+    /// Adds a read; returns whether it joined one that waits already.
+    pub(super) fn push_read(&mut self, read: ReadOp) -> bool {
+        if let Some(readers) = self.readers.get_mut(&read.key) {
+            readers.push(read);
+            return true;
+        }
+        self.reads.push_back(read.key.clone());
+        self.readers.insert(read.key.clone(), vec![read]);
+        false
+    }
+
+    pub(super) fn push_write(&mut self, job: Job) {
+        self.writes.push_back(job);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.reads.len() + self.writes.len()
+    }
+
+    pub(super) fn has_writes(&self) -> bool {
+        !self.writes.is_empty() || self.write_calls > 0
+    }
+
+    pub(super) fn has_reads(&self) -> bool {
+        !self.reads.is_empty()
+    }
+
+    pub(super) fn has_waiting_writes(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
+    /// The next read call: up to `limit` keys with those who wait for them. Readers who have gone are dropped.
+    pub(super) fn take_reads(&mut self, limit: usize) -> Vec<(CacheKey, Vec<ReadOp>)> {
+        let mut batch = Vec::with_capacity(limit.min(self.reads.len()));
+        while batch.len() < limit {
+            let Some(key) = self.reads.pop_front() else { break };
+            let mut readers = self.readers.remove(&key).unwrap_or_default();
+            readers.retain(|read| !read.is_abandoned());
+            if !readers.is_empty() {
+                batch.push((key, readers));
+            }
+        }
+        batch
+    }
+
+    /// The next writing call: jobs of one kind (stores or removals) from the front, up to `limit` keys and `bytes`.
+    pub(super) fn take_writes(&mut self, limit: usize, bytes: usize) -> Vec<Job> {
+        let mut batch: Vec<Job> = Vec::new();
+        let mut size = 0;
+        while batch.len() < limit {
+            let Some(next) = self.writes.front() else { break };
+            if batch.first().is_some_and(|first| first.entry().is_some() != next.entry().is_some()) {
+                break;
+            }
+            size += next.entry().map_or(0, |entry| entry.payload.weight());
+            if size > bytes && !batch.is_empty() {
+                break;
+            }
+            batch.extend(self.writes.pop_front());
+        }
+        batch
+    }
+}

@@ -1,0 +1,123 @@
+//! Making a tier good again: quarantined keys are rewritten, missed clears recorded, a bypassed tier cleared.
+//!
+//! One task per tier, there only while there is something to do; it holds the core weakly, so it never keeps a
+//! dropped cache alive.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::call::{CallCount, contained_clear};
+use super::core::{TierCore, lock};
+use crate::backend::Scope;
+use crate::error::ErrorKind;
+use crate::key::{CacheKey, KeyPart};
+use crate::runtime::{ActorState, jitter};
+use crate::value::Stamp;
+
+const FIRST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(5);
+/// Past this many clears to catch up on, everything is cleared instead: misses, but bounded.
+const MAX_CLEARS: usize = 64;
+
+impl TierCore {
+    /// Starts the repair task unless it runs.
+    pub(super) fn wake_repair(&self) {
+        if !self.repairing.swap(true, Ordering::SeqCst) {
+            self.runtime.spawn(run(self.downgrade()));
+        }
+    }
+
+    /// Keeps a clear that the backend has not recorded.
+    pub(super) fn retry_clear(&self, scope: Scope, stamp: Stamp) {
+        {
+            let mut clears = lock(&self.clears);
+            clears.push((scope, stamp));
+            if clears.len() > MAX_CLEARS {
+                let newest = clears.iter().map(|(_, stamp)| *stamp).max().unwrap_or(stamp);
+                *clears = vec![(Scope::All, newest)];
+            }
+        }
+        self.wake_repair();
+    }
+}
+
+async fn run(core: Weak<TierCore>) {
+    loop {
+        let (wait, runtime) = {
+            let Some(core) = core.upgrade() else { return };
+            if !core.needs_repair() {
+                core.repairing.store(false, Ordering::SeqCst);
+                // Something may have come between the look and the flag.
+                if !core.needs_repair() || core.repairing.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+            }
+            if core.health().state == ActorState::Running {
+                round(&core).await;
+            }
+            (pause(&core), core.runtime.clone())
+        };
+        runtime.sleep(wait).await;
+    }
+}
+
+/// The wait before the next round: longer while repairs fail, with jitter so that tiers do not retry in step.
+fn pause(core: &TierCore) -> Duration {
+    let doublings = core.repair_streak.load(Ordering::Relaxed).min(10);
+    jitter(FIRST.saturating_mul(1 << doublings).min(LONGEST), core.runtime.random())
+}
+
+async fn round(core: &Arc<TierCore>) {
+    if core.is_bypassed() {
+        if core.is_quiet() && !recover(core).await {
+            core.repair_streak.fetch_add(1, Ordering::Relaxed);
+        }
+        return;
+    }
+    core.send_repairs();
+    let clear = lock(&core.clears).first().cloned();
+    if let Some((scope, stamp)) = clear {
+        let ok = clear_in_time(core, &scope, stamp).await;
+        if ok {
+            lock(&core.clears).retain(|known| *known != (scope.clone(), stamp));
+            core.repair_streak.store(0, Ordering::Relaxed);
+        } else {
+            core.repair_streak.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Clears a bypassed tier and lets it serve again. Nothing that was sent before is still on its way.
+async fn recover(core: &Arc<TierCore>) -> bool {
+    let stamp = core.order.clock.mint(core.runtime.wall());
+    if !clear_in_time(core, &Scope::All, stamp).await || !answers(core).await {
+        return false;
+    }
+    lock(&core.clears).clear();
+    core.repair_streak.store(0, Ordering::Relaxed);
+    core.lift_bypass(stamp);
+    true
+}
+
+async fn clear_in_time(core: &Arc<TierCore>, scope: &Scope, stamp: Stamp) -> bool {
+    let _count = CallCount::begin(core);
+    let deadline = core.runtime.now().after(core.options.write_deadline);
+    matches!(core.runtime.deadline(deadline, contained_clear(core, scope, stamp)).await, Some(Ok(())))
+}
+
+/// Whether the backend answers a read. A backend that cannot clear has said nothing yet.
+async fn answers(core: &Arc<TierCore>) -> bool {
+    let _count = CallCount::begin(core);
+    let key = [CacheKey::new("tierkeep", 0, [KeyPart::flag("probe")])];
+    let deadline = core.runtime.now().after(core.options.read_deadline);
+    let call = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(core.backend.read_entries(&key)));
+    match core.runtime.deadline(deadline, call).await {
+        Some(Ok(results)) => results.iter().all(|r| r.as_ref().is_ok_and(|_| true) || unsupported(r)),
+        _ => false,
+    }
+}
+
+fn unsupported<T>(result: &crate::error::Result<T>) -> bool {
+    result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported)
+}
