@@ -12,7 +12,7 @@ use crate::key::{CacheKey, KeyHash, KeyProbe};
 use crate::value::{DeleteStatus, Entry, Meta, Payload, Stamp, Timestamp};
 
 /// What an entry costs beyond its payload and its key's text, in bytes.
-const OVERHEAD: u64 = 350;
+const OVERHEAD: u64 = 400;
 
 /// A shard below these sizes evicts worse than a whole cache would, or turns away large values; more shards than this
 /// no longer lower contention. The number is fixed, not taken from the machine, so that a simulated run repeats.
@@ -21,7 +21,7 @@ const MIN_SHARD_BYTES: u64 = 8 << 20;
 const MAX_SHARDS: usize = 64;
 
 /// The assumed weight of an average entry. It only sizes the memory of evicted keys (CLOCK-Pro's ghosts).
-const AVERAGE_BYTES: u64 = 1 << 10;
+const AVERAGE_BYTES: u64 = 2 << 10;
 
 /// What a tier is bounded by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
