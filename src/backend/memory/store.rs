@@ -11,7 +11,9 @@ use crate::backend::{Port, Scope, Usage};
 use crate::key::{CacheKey, KeyHash, KeyProbe};
 use crate::value::{DeleteStatus, Entry, Meta, Payload, Stamp, Timestamp};
 
-/// What an entry costs beyond its payload and its key's text, in bytes.
+/// What an entry costs beyond its payload and its key's text, in bytes. Measured with 64-bit glibc: 327 with an expiry
+/// and 232 without one; the rest stands for evicted keys and the map's spare room. A full tier then takes 0.96 to 1.05
+/// of its limit, for payloads from 100 bytes to 10 kB.
 const OVERHEAD: u64 = 400;
 
 /// A shard below these sizes evicts worse than a whole cache would, or turns away large values; more shards than this
@@ -111,6 +113,16 @@ impl Store {
         // Waits for puts in progress (microseconds), so that the walk sees what they stored.
         self.clears.write().unwrap_or_else(PoisonError::into_inner).push(clear.clone());
         ClearWalk { store: self, clear, entries: self.map.iter() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn indexed(&self) -> usize {
+        self.expiry.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn shards(&self) -> usize {
+        self.map.num_shards()
     }
 
     fn remove_any(&self, key: &CacheKey) -> bool {
