@@ -5,6 +5,7 @@ pub mod codec;
 mod error;
 mod key;
 pub mod runtime;
+mod tier;
 mod value;
 
 pub use backend::{Backend, BackendResult, MemoryBackend};
@@ -12,6 +13,7 @@ pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "testing")]
 pub use key::deterministic_hashing;
 pub use key::{CacheKey, KeyHash, KeyHasher, KeyPart, KeyParts, KeyProbe, KeyWriter};
+pub use tier::{BreakerOptions, BreakerState};
 pub use value::{
     BackendLabel, CacheValue, DeleteStatus, Entry, Freshness, Meta, Object, Payload, Raw, Stamp, Timestamp,
 };

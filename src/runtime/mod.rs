@@ -12,6 +12,7 @@ pub use actor::{
     ActorEvent, ActorFactory, ActorSpec, ActorState, ActorWatch, Address, Envelope, Handler, Mailbox,
     RejectReason, Rejected,
 };
+pub(crate) use restart::jitter;
 pub use restart::{RestartCounter, RestartDecision, RestartPolicy};
 pub use task::{TaskError, TaskHandle};
 

@@ -11,6 +11,8 @@
 
 mod expiry;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -23,7 +25,7 @@ use async_trait::async_trait;
 use self::store::{Limit, Store};
 use super::{Backend, BackendResult, Holds, Port, Scope, Usage};
 use crate::error::{Error, ErrorKind};
-use crate::key::{CacheKey, KeyProbe};
+use crate::key::CacheKey;
 use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Meta, Payload, Raw, Stamp, Timestamp};
 
 /// How many entries one [`sweep`](Backend::sweep), or one piece of a [`clear`](Backend::clear), touches at most: some
@@ -50,7 +52,7 @@ impl MemoryBackend {
 
     /// Holds up to `capacity` bytes. Zero is an [`ErrorKind::Config`] error when the cache is built.
     ///
-    /// An entry weighs its payload (the frame's length, or the object's stated weight), the key's text and 350 bytes
+    /// An entry weighs its payload (the frame's length, or the object's stated weight), the key's text and 400 bytes
     /// for the bookkeeping of an entry. An entry heavier than 97 % of one shard is not stored, and whatever was under
     /// its key is removed: shards are never smaller than 8 MiB, and there is only one below 16 MiB of capacity.
     pub fn bytes(capacity: u64) -> Self {
@@ -166,28 +168,6 @@ impl Backend for MemoryBackend {
     /// Zero: calls end within their first poll, and a dropped [`clear`](Backend::clear) goes no further.
     fn residual(&self) -> Option<Duration> {
         Some(Duration::ZERO)
-    }
-}
-
-impl Port for MemoryBackend {
-    fn get(&self, key: &KeyProbe<'_>) -> Option<Entry> {
-        self.store.get(key)
-    }
-
-    fn contains(&self, key: &KeyProbe<'_>) -> bool {
-        self.store.contains(key)
-    }
-
-    fn put(&self, key: CacheKey, entry: Entry) {
-        self.store.put(key, entry);
-    }
-
-    fn remove(&self, key: &CacheKey) -> DeleteStatus {
-        self.store.remove(key)
-    }
-
-    fn len(&self) -> usize {
-        self.store.len()
     }
 }
 

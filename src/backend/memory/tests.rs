@@ -1,0 +1,112 @@
+//! What only the inside shows: the expiry index holds what the map holds, and no more.
+
+use super::*;
+use crate::key::KeyPart;
+
+fn key(i: u64) -> CacheKey {
+    CacheKey::new("k", 1, [KeyPart::flag(i.to_string())])
+}
+
+fn expiring(at: u64, weight: u32) -> Entry {
+    let meta = Meta {
+        stamp: Stamp { time: 1, node: 0 },
+        expire: Some(Timestamp::from_millis(at)),
+        ..Meta::default()
+    };
+    Entry { payload: Payload::Object(Arc::new(()), weight), meta }
+}
+
+#[test]
+fn replacing_keeps_one_place_in_the_index() {
+    let store = Store::new(Limit::Entries(100));
+    for at in 0..10_000 {
+        store.put(key(at % 3), expiring(at, 1));
+    }
+    assert_eq!((store.len(), store.indexed()), (3, 3));
+}
+
+#[test]
+fn an_entry_without_expiry_takes_no_place() {
+    let store = Store::new(Limit::Entries(100));
+    store.put(key(1), expiring(7, 1));
+    store.put(key(1), Entry { meta: Meta::default(), ..expiring(0, 1) });
+    assert_eq!((store.len(), store.indexed()), (1, 0));
+}
+
+#[test]
+fn evicted_entries_leave_the_index() {
+    let store = Store::new(Limit::Entries(100));
+    for i in 0..10_000 {
+        store.put(key(i), expiring(i, 1));
+    }
+    assert!(store.len() <= 100);
+    assert_eq!(store.indexed(), store.len());
+}
+
+#[test]
+fn an_entry_that_was_turned_away_leaves_the_index() {
+    let store = Store::new(Limit::Bytes(10_000));
+    store.put(key(1), expiring(1, 100));
+    store.put(key(1), expiring(2, 20_000));
+    assert_eq!((store.len(), store.indexed()), (0, 0));
+}
+
+#[test]
+fn removals_sweeps_and_clears_leave_nothing_behind() {
+    let store = Store::new(Limit::Entries(100));
+    for i in 0..90 {
+        store.put(key(i), expiring(i, 1));
+    }
+    for i in 0..30 {
+        store.remove(&key(i));
+    }
+    assert_eq!(store.indexed(), 60);
+    assert_eq!(store.sweep(Timestamp::from_millis(59), 1_000), 30);
+    assert_eq!(store.indexed(), 30);
+    while store.clear(Scope::All, Stamp { time: 1, node: 0 }).step(7) {}
+    assert_eq!((store.len(), store.indexed()), (0, 0));
+}
+
+#[test]
+fn the_index_agrees_with_the_map_after_threads_have_raced() {
+    let store = Store::new(Limit::Entries(64));
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let store = &store;
+            scope.spawn(move || {
+                for i in 0..20_000_u64 {
+                    let mixed = (i * 4 + thread).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+                    let key = key(mixed % 100);
+                    match mixed % 16 {
+                        0..=2 => {
+                            store.remove(&key);
+                        }
+                        3 => {
+                            store.sweep(Timestamp::from_millis(i), 4);
+                        }
+                        _ => store.put(key, expiring(i + mixed % 50, 1)),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(store.indexed(), store.len());
+    store.sweep(Timestamp::MAX, 1_000);
+    assert_eq!((store.len(), store.indexed()), (0, 0));
+}
+
+#[test]
+fn shards_are_few_while_the_tier_is_small() {
+    for (limit, shards) in [
+        (Limit::Entries(1), 1),
+        (Limit::Entries(2_047), 1),
+        (Limit::Entries(2_048), 2),
+        (Limit::Entries(1_000_000), 64),
+        (Limit::Bytes(1), 1),
+        (Limit::Bytes(15 << 20), 1),
+        (Limit::Bytes(256 << 20), 32),
+        (Limit::Bytes(u64::MAX), 64),
+    ] {
+        assert_eq!(Store::new(limit).shards(), shards, "{limit:?}");
+    }
+}
