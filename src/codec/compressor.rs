@@ -12,7 +12,12 @@ pub trait Compressor: Send + Sync + 'static {
     /// For messages and `inspect()`.
     fn name(&self) -> &'static str;
 
-    /// Values shorter than this many bytes are stored plain.
+    /// The dictionary it uses, by an id of its own; 0 (default): none. Frames name it, and each is registered apart.
+    fn dictionary(&self) -> u32 {
+        0
+    }
+
+    /// Values shorter than this many bytes are stored plain. Default: 0.
     fn min_size(&self) -> usize {
         0
     }
@@ -99,13 +104,16 @@ impl Compressor for ZstdCompressor {
     }
 
     fn compress(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        let packed = zstd::bulk::compress(plain, self.level)
+        let start = out.len();
+        out.resize(start + zstd::zstd_safe::compress_bound(plain.len()), 0);
+        let written = zstd::bulk::compress_to_buffer(plain, &mut out[start..], self.level)
             .map_err(|e| Error::new(ErrorKind::Encode, "zstd could not compress the value").with_source(e))?;
-        out.extend_from_slice(&packed);
+        out.truncate(start + written);
         Ok(())
     }
 
     fn decompress(&self, packed: &[u8], size: usize) -> Result<Vec<u8>> {
+        // Allocates what the zstd frame states, and refuses one that states more than `size`.
         let plain = zstd::bulk::decompress(packed, size)
             .map_err(|e| Error::new(ErrorKind::Decode, "the zstd data is damaged").with_source(e))?;
         if plain.len() == size {

@@ -1,5 +1,7 @@
 //! Formats: how a value becomes bytes.
 
+use postcard::ser_flavors::Flavor;
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// What reads the value out of a deserializer; see [`Format::decode`].
@@ -13,6 +15,12 @@ pub trait Format: Send + Sync + 'static {
 
     /// For messages and `inspect()`.
     fn name(&self) -> &'static str;
+
+    /// The payload starts at a multiple of this many bytes within its frame: 1 (default, no padding), 2, … 64. For
+    /// formats that are read in place. Whether the frame itself is aligned in memory is up to the store.
+    fn alignment(&self) -> usize {
+        1
+    }
 
     /// Appends the encoded value to `out`.
     ///
@@ -42,8 +50,8 @@ impl Format for PostcardFormat {
     }
 
     fn encode(&self, value: &dyn erased_serde::Serialize, out: &mut Vec<u8>) -> Result<()> {
-        // `extend` into the buffer that the frame will be built in: no copy afterwards.
-        postcard::to_extend(&value, Appender(out)).map(drop).map_err(encode_error)
+        // Straight into the buffer that the frame will be built in: no copy afterwards.
+        postcard::serialize_with_flavor(&value, Append(out)).map_err(encode_error)
     }
 
     fn decode(&self, bytes: &[u8], visit: Visit<'_>) -> Result<()> {
@@ -57,11 +65,23 @@ impl Format for PostcardFormat {
     }
 }
 
-struct Appender<'a>(&'a mut Vec<u8>);
+struct Append<'a>(&'a mut Vec<u8>);
 
-impl Extend<u8> for Appender<'_> {
-    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
-        self.0.extend(bytes);
+impl Flavor for Append<'_> {
+    type Output = ();
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
     }
 }
 

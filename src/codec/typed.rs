@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,9 +22,40 @@ pub trait ValueType: Send + Sync + 'static {
     fn type_name(&self) -> &'static str;
 
     /// Appends the encoded value to `out`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Encode`] if the format cannot express it, [`ErrorKind::TypeMismatch`] if it is of another type.
     fn encode(&self, value: &Object, format: &dyn Format, out: &mut Vec<u8>) -> Result<()>;
 
-    /// Reads a value.
+    /// Whether the value would take more than `limit` bytes in postcard, found out with a bounded effort: the count
+    /// ends at `limit`. True if postcard cannot express it. Allocates nothing.
+    fn exceeds(&self, value: &Object, limit: usize) -> bool;
+
+    /// Whether `format` gives the value back: encodes it, decodes that, and encodes the result again.
+    ///
+    /// Types need no `PartialEq` for it: the two encodings are compared, as collections of bytes regardless of order,
+    /// since a hash map writes its entries in another order each time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Encode`] if it does not, with what to do about it.
+    fn check(&self, value: &Object, format: &dyn Format) -> Result<()> {
+        let mut first = Vec::new();
+        self.encode(value, format, &mut first)?;
+        let does_not = |error: Error| does_not_read_back(self.type_name(), format.name()).with_source(error);
+        let read = self.decode(&first, format).map_err(does_not)?;
+        let mut second = Vec::new();
+        self.encode(&read, format, &mut second).map_err(does_not)?;
+        if first == second || census(&first) == census(&second) {
+            Ok(())
+        } else {
+            Err(does_not_read_back(self.type_name(), format.name()))
+        }
+    }
+
+    /// Reads a value. All of `bytes` must be consumed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Decode`] if they are not a value of the type.
     fn decode(&self, bytes: &[u8], format: &dyn Format) -> Result<Object>;
 
     /// The value's weight in bytes, for tiers bounded by bytes.
@@ -36,6 +68,11 @@ pub(crate) type Weigher<T> = Arc<dyn Fn(&T) -> usize + Send + Sync>;
 pub(crate) struct Typed<T> {
     weigher: Option<Weigher<T>>,
     value: PhantomData<fn() -> T>,
+}
+
+/// The codec of `T`, weighing values by their encoded size.
+pub fn value_type<T: Serialize + DeserializeOwned + Send + Sync + 'static>() -> Arc<dyn ValueType> {
+    Arc::new(Typed::<T>::new(None))
 }
 
 impl<T> Typed<T> {
@@ -55,6 +92,12 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> ValueType for Type
 
     fn encode(&self, value: &Object, format: &dyn Format, out: &mut Vec<u8>) -> Result<()> {
         format.encode(self.downcast(value)?, out)
+    }
+
+    fn exceeds(&self, value: &Object, limit: usize) -> bool {
+        // A value of another type fails at once, wherever it is encoded.
+        self.downcast(value)
+            .is_ok_and(|value| postcard::serialize_with_flavor(value, Budget { left: limit }).is_err())
     }
 
     fn decode(&self, bytes: &[u8], format: &dyn Format) -> Result<Object> {
@@ -88,6 +131,45 @@ impl<T: Any> Typed<T> {
             )
         })
     }
+}
+
+/// Counts bytes down instead of writing them.
+struct Budget {
+    left: usize,
+}
+
+impl Flavor for Budget {
+    type Output = ();
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.left = self.left.checked_sub(data.len()).ok_or(postcard::Error::SerializeBufferFull)?;
+        Ok(())
+    }
+
+    fn try_push(&mut self, _: u8) -> postcard::Result<()> {
+        self.try_extend(&[0])
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// How often each byte occurs.
+fn census(bytes: &[u8]) -> [usize; 256] {
+    let mut counts = [0; 256];
+    for &byte in bytes {
+        counts[usize::from(byte)] += 1;
+    }
+    counts
+}
+
+fn does_not_read_back(type_name: &str, format: &str) -> Error {
+    let message = format!(
+        "`{type_name}` does not read back what it writes in format `{format}`. `serde(untagged)`, `flatten`, `tag` \
+         and `skip_serializing_if` need a self-describing format: give the tier `JsonFormat`, or change the type"
+    );
+    Error::new(ErrorKind::Encode, message)
 }
 
 impl fmt::Debug for dyn ValueType {

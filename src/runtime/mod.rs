@@ -16,6 +16,7 @@ pub use actor::{
 };
 pub(crate) use restart::jitter;
 pub use restart::{RestartCounter, RestartDecision, RestartPolicy};
+pub(crate) use task::panic_message;
 pub use task::{TaskError, TaskHandle};
 
 use std::fmt;

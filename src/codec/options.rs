@@ -1,0 +1,161 @@
+//! The codec's limits, and the formats and compressors that it knows besides its own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::compressor::Compressor;
+use super::format::Format;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Limits of the codec, and the application's own formats and compressors.
+#[derive(Clone)]
+pub struct CodecOptions {
+    pub(super) workers: Option<usize>,
+    pub(super) queue: usize,
+    pub(super) max_value: usize,
+    pub(super) inline_decode: usize,
+    pub(super) inline_encode: usize,
+    pub(super) inline_compress: usize,
+    pub(super) formats: Vec<Arc<dyn Format>>,
+    pub(super) compressors: Vec<Arc<dyn Compressor>>,
+}
+
+impl Default for CodecOptions {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            queue: 1024,
+            max_value: 16 << 20,
+            inline_decode: 16 << 10,
+            inline_encode: 16 << 10,
+            inline_compress: 4 << 10,
+            formats: Vec::new(),
+            compressors: Vec::new(),
+        }
+    }
+}
+
+impl CodecOptions {
+    /// How many codec jobs run on the blocking pool at once. Default: the runtime's cores less one, at least 1.
+    #[must_use]
+    pub fn workers(mut self, jobs: usize) -> Self {
+        self.workers = Some(jobs);
+        self
+    }
+
+    /// How many codec jobs may wait; more are refused with [`ErrorKind::Overloaded`]. Default: 1,024.
+    #[must_use]
+    pub fn queue(mut self, jobs: usize) -> Self {
+        self.queue = jobs;
+        self
+    }
+
+    /// The largest encoded value in bytes, before compression: longer ones are not written
+    /// ([`ErrorKind::TooLarge`]) and not read ([`ErrorKind::Decode`]). Default: 16 MiB.
+    #[must_use]
+    pub fn max_value(mut self, bytes: usize) -> Self {
+        self.max_value = bytes;
+        self
+    }
+
+    /// Up to how many bytes, unpacked, a value is decoded in place; 0: always on the pool. Default: 16 KiB.
+    #[must_use]
+    pub fn inline_decode(mut self, bytes: usize) -> Self {
+        self.inline_decode = bytes;
+        self
+    }
+
+    /// Up to how many bytes (as postcard counts them) a value is encoded in place; 0: always on the pool.
+    /// Default: 16 KiB.
+    #[must_use]
+    pub fn inline_encode(mut self, bytes: usize) -> Self {
+        self.inline_encode = bytes;
+        self
+    }
+
+    /// As [`inline_encode`](Self::inline_encode), for values that are compressed too. Default: 4 KiB.
+    #[must_use]
+    pub fn inline_compress(mut self, bytes: usize) -> Self {
+        self.inline_compress = bytes;
+        self
+    }
+
+    /// Makes a format of the application's known, by an id of 128-255, so that its frames can be read.
+    #[must_use]
+    pub fn format(mut self, format: Arc<dyn Format>) -> Self {
+        self.formats.push(format);
+        self
+    }
+
+    /// Makes a compressor of the application's known, by an id of 128-255, so that its frames can be read.
+    #[must_use]
+    pub fn compressor(mut self, compressor: Arc<dyn Compressor>) -> Self {
+        self.compressors.push(compressor);
+        self
+    }
+
+    /// Whether it can work.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] naming what cannot: no workers, no queue, no value size, an id that is the engine's or
+    /// given twice, an odd alignment.
+    pub fn validate(&self) -> Result<()> {
+        if self.workers == Some(0) {
+            return config("the codec pool needs at least one worker");
+        }
+        if self.queue == 0 {
+            return config("the codec pool needs a queue of at least one job");
+        }
+        if self.max_value == 0 {
+            return config("the largest encoded value must be at least one byte");
+        }
+        for (index, format) in self.formats.iter().enumerate() {
+            let (id, name) = (format.id(), format.name());
+            own_id("format", id, name)?;
+            if self.formats[..index].iter().any(|other| other.id() == id) {
+                return config(format!("format id {id} is registered twice, last by `{name}`"));
+            }
+            let alignment = format.alignment();
+            if !alignment.is_power_of_two() || alignment > 64 {
+                return config(format!(
+                    "format `{name}` asks for an alignment of {alignment}; it may be 1, 2, … 64"
+                ));
+            }
+        }
+        for (index, compressor) in self.compressors.iter().enumerate() {
+            let (id, dictionary, name) = (compressor.id(), compressor.dictionary(), compressor.name());
+            own_id("compressor", id, name)?;
+            let same = |other: &Arc<dyn Compressor>| (other.id(), other.dictionary()) == (id, dictionary);
+            if self.compressors[..index].iter().any(same) {
+                return config(format!("compressor id {id} is registered twice, last by `{name}`"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for CodecOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CodecOptions")
+            .field("workers", &self.workers)
+            .field("queue", &self.queue)
+            .field("max_value", &self.max_value)
+            .field("inline_decode", &self.inline_decode)
+            .field("inline_encode", &self.inline_encode)
+            .field("inline_compress", &self.inline_compress)
+            .field("formats", &self.formats.iter().map(|f| f.name()).collect::<Vec<_>>())
+            .field("compressors", &self.compressors.iter().map(|c| c.name()).collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+fn own_id(what: &str, id: u8, name: &str) -> Result<()> {
+    if id < 128 {
+        return config(format!("{what} `{name}` has id {id}, which is the engine's; take one of 128-255"));
+    }
+    Ok(())
+}
+
+fn config<T>(message: impl Into<Arc<str>>) -> Result<T> {
+    Err(Error::new(ErrorKind::Config, message))
+}

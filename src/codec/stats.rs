@@ -1,0 +1,67 @@
+//! What the codec has done so far.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A snapshot of the codec's counters, since the cache was built. A hit in a tier of objects moves none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[non_exhaustive]
+pub struct CodecStats {
+    /// Values encoded in the caller's task.
+    pub inline_encodes: u64,
+    /// Values decoded in the caller's task.
+    pub inline_decodes: u64,
+    /// Values encoded on the blocking pool.
+    pub pooled_encodes: u64,
+    /// Values decoded on the blocking pool.
+    pub pooled_decodes: u64,
+    /// Encodings that failed.
+    pub encode_failures: u64,
+    /// Decodings that failed.
+    pub decode_failures: u64,
+    /// Jobs that the pool refused because its queue was full.
+    pub rejected: u64,
+    /// Payload bytes written, after compression.
+    pub bytes_out: u64,
+    /// Payload bytes read, before decompression.
+    pub bytes_in: u64,
+    /// Jobs on the blocking pool now.
+    pub running: usize,
+    /// Jobs waiting for the blocking pool now.
+    pub waiting: usize,
+}
+
+/// The counters behind [`CodecStats`]. Each stands for itself, so they are relaxed.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) inline: Direction,
+    pub(super) pooled: Direction,
+    pub(super) failures: Direction,
+    pub(super) bytes: Direction,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Direction {
+    pub(super) encode: AtomicU64,
+    pub(super) decode: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn snapshot(&self) -> CodecStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CodecStats {
+            inline_encodes: get(&self.inline.encode),
+            inline_decodes: get(&self.inline.decode),
+            pooled_encodes: get(&self.pooled.encode),
+            pooled_decodes: get(&self.pooled.decode),
+            encode_failures: get(&self.failures.encode),
+            decode_failures: get(&self.failures.decode),
+            bytes_out: get(&self.bytes.encode),
+            bytes_in: get(&self.bytes.decode),
+            ..CodecStats::default()
+        }
+    }
+}
+
+pub(super) fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Ordering::Relaxed);
+}
