@@ -1,1 +1,65 @@
-//! Tierkeep on smol.
+//! Tierkeep on smol: tasks, timers and blocking threads of smol, actors on the engine's own host.
+//!
+//! ```
+//! use tierkeep::runtime::RuntimeHandle;
+//! use tierkeep_smol::SmolRuntime;
+//!
+//! let runtime = RuntimeHandle::new(SmolRuntime::new());
+//! let answer = smol::block_on(runtime.spawn(async { 6 * 7 }));
+//! assert_eq!(answer, Ok(42));
+//! ```
+
+mod clock;
+mod task;
+
+use tierkeep::Timestamp;
+use tierkeep::runtime::{BlockingJob, BoxFuture, Instant, Runtime};
+
+/// smol's global executor, timers and blocking pool.
+#[derive(Debug, Clone)]
+pub struct SmolRuntime {
+    clock: clock::Clock,
+}
+
+impl SmolRuntime {
+    /// A handle to smol's global runtime, which starts by itself. The monotonic clock starts now.
+    pub fn new() -> Self {
+        Self { clock: clock::Clock::start() }
+    }
+}
+
+impl Default for SmolRuntime {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Runtime for SmolRuntime {
+    fn name(&self) -> &'static str {
+        "smol"
+    }
+
+    fn execute(&self, task: BoxFuture<'static, ()>) {
+        task::execute(task);
+    }
+
+    fn execute_blocking(&self, job: BlockingJob) {
+        task::execute_blocking(job);
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
+        task::sleep(deadline.since(self.now()))
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    fn wall(&self) -> Timestamp {
+        clock::wall()
+    }
+
+    fn random(&self) -> u64 {
+        fastrand::u64(..)
+    }
+}

@@ -5,6 +5,8 @@
 //! task or thread but through this trait, which is what lets the simulator drive all of it.
 
 mod actor;
+mod flume_host;
+pub mod host;
 mod restart;
 mod task;
 
@@ -90,7 +92,9 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
 
     /// Starts a supervised actor. The default hosts it on a flume mailbox, on this runtime's tasks and timers;
     /// `runtime` is a handle to `self`.
-    fn spawn_actor(&self, runtime: &RuntimeHandle, spec: ActorSpec) -> Address;
+    fn spawn_actor(&self, runtime: &RuntimeHandle, spec: ActorSpec) -> Address {
+        flume_host::spawn(runtime, spec)
+    }
 }
 
 /// A shared [`Runtime`] with the conveniences that need no method of their own. Cheap to clone.
