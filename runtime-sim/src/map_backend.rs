@@ -1,0 +1,100 @@
+//! A store to put under faults.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use tierkeep::{Backend, BackendLabel, BackendResult, CacheKey, CacheValue, DeleteStatus, Raw};
+
+type Entries = BTreeMap<CacheKey, CacheValue<Raw>>;
+
+/// A store of bytes in a map: the "remote store" of a test. Clones share their entries, so a test keeps one to look
+/// into it. It has no clock: what has expired stays, as the engine decides by the frame's own stamps.
+///
+/// ```
+/// use tierkeep::{Backend, CacheKey, CacheValue, Raw};
+/// use tierkeep_sim::{MapBackend, Sim};
+///
+/// let store = MapBackend::new();
+/// let key = CacheKey::new("user", 1, []);
+/// let write = store.write(&key, CacheValue::new(Raw::from_static(b"x"), None, None));
+/// assert!(matches!(Sim::new(1).block_on(write), Ok(Ok(()))));
+/// assert_eq!(store.get(&key), Some(Raw::from_static(b"x")));
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct MapBackend {
+    entries: Arc<Mutex<Entries>>,
+    label: Option<BackendLabel>,
+}
+
+impl MapBackend {
+    /// An empty store with the label `map`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same entries under another label.
+    #[must_use]
+    pub fn labelled(mut self, label: impl Into<BackendLabel>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// A copy of everything stored.
+    pub fn contents(&self) -> BTreeMap<CacheKey, CacheValue<Raw>> {
+        self.lock().clone()
+    }
+
+    /// The bytes under `key`.
+    pub fn get(&self, key: &CacheKey) -> Option<Raw> {
+        self.lock().get(key).map(|value| value.data().clone())
+    }
+
+    /// Puts bytes under `key` behind the engine's back, with no expiry.
+    pub fn put(&self, key: CacheKey, bytes: impl Into<Raw>) {
+        self.lock().insert(key, CacheValue::new(bytes.into(), None, None));
+    }
+
+    /// Removes everything behind the engine's back.
+    pub fn wipe(&self) {
+        self.lock().clear();
+    }
+
+    /// How many entries it holds.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Backend for MapBackend {
+    async fn read(&self, key: &CacheKey) -> BackendResult<Option<CacheValue<Raw>>> {
+        Ok(self.lock().get(key).cloned())
+    }
+
+    async fn write(&self, key: &CacheKey, value: CacheValue<Raw>) -> BackendResult<()> {
+        self.lock().insert(key.clone(), value);
+        Ok(())
+    }
+
+    async fn remove(&self, key: &CacheKey) -> BackendResult<DeleteStatus> {
+        Ok(match self.lock().remove(key) {
+            Some(_) => DeleteStatus::Deleted(1),
+            None => DeleteStatus::Missing,
+        })
+    }
+
+    fn label(&self) -> BackendLabel {
+        self.label.clone().unwrap_or(BackendLabel::new_static("map"))
+    }
+}
