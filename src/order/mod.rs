@@ -46,11 +46,11 @@ impl Order {
     ///
     /// An inherited entry (from an earlier opening of a local store) is older than everything this process does, even
     /// if an earlier clock ran ahead: its stamp is brought down to this process's origin, so that any clear covers it.
-    pub(crate) fn admit(&self, key: &CacheKey, mut meta: Meta, inherited: bool) -> Option<Meta> {
+    pub(crate) fn admit(&self, prefix: &str, mut meta: Meta, inherited: bool) -> Option<Meta> {
         if inherited {
             meta.stamp = meta.stamp.min(self.origin);
         }
-        (!self.clears.hide(key.prefix(), meta.stamp)).then_some(meta)
+        (!self.clears.hide(prefix, meta.stamp)).then_some(meta)
     }
 }
 

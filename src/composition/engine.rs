@@ -1,0 +1,194 @@
+//! The engine of one cache: its tiers, their order, and the way through them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use event_listener::Event;
+
+use super::compose::Composition;
+use super::policy::{ReadPolicy, RefillPolicy, WritePolicy};
+use super::route::{Route, RouteTier};
+use super::{refill, supervisor};
+use crate::backend::Holds;
+use crate::codec::{CodecOptions, Codecs};
+use crate::error::{Error, ErrorKind, Result};
+use crate::load::Flights;
+use crate::order::Order;
+use crate::runtime::{ActorState, Address, Envelope, Instant, RuntimeHandle};
+use crate::tier::{Message, TierCore};
+
+/// What an engine is built with, besides its tiers.
+#[derive(Debug, Clone)]
+pub(crate) struct EngineOptions {
+    pub(crate) codec: CodecOptions,
+    pub(crate) stripes: usize,
+    pub(crate) refill_lane: usize,
+}
+
+pub(crate) struct Engine {
+    pub(crate) runtime: RuntimeHandle,
+    pub(crate) order: Arc<Order>,
+    pub(crate) codecs: Arc<Codecs>,
+    pub(crate) flights: Flights,
+    pub(crate) route: ArcSwap<Route>,
+    pub(crate) read_policy: ReadPolicy,
+    pub(crate) write_policy: WritePolicy,
+    pub(crate) refill_policy: RefillPolicy,
+    pub(crate) supervisor: Address,
+    pub(crate) lane: Address,
+    pub(crate) refills_dropped: AtomicU64,
+    closed: AtomicBool,
+    health: Event,
+}
+
+impl Engine {
+    /// Starts the actors of a validated composition and waits until each tier is up, or has failed once, or its open
+    /// deadline is over.
+    pub(crate) async fn start(
+        runtime: RuntimeHandle,
+        composition: Composition,
+        options: EngineOptions,
+    ) -> Result<Arc<Self>> {
+        let codecs = Codecs::new(options.codec, &runtime)?;
+        for tier in &composition.tiers {
+            if tier.backend.holds() == Holds::Bytes {
+                codecs
+                    .accepts(tier.backend.value_format(), tier.backend.compressor())
+                    .map_err(|error| error.at_tier(&tier.label))?;
+            }
+        }
+        let order = Arc::new(Order::new(&runtime, options.stripes));
+        let cores: Vec<_> =
+            composition.tiers.into_iter().map(|tier| TierCore::new(tier, &runtime, &order)).collect();
+        let engine = Arc::new_cyclic(|this| {
+            let supervisor = supervisor::start(&runtime, this);
+            let tiers = cores
+                .iter()
+                .map(|core| RouteTier {
+                    core: Arc::clone(core),
+                    address: supervisor::start_tier(core, &supervisor, this),
+                    serving: true,
+                })
+                .collect();
+            Self {
+                lane: refill::start(&runtime, this, options.refill_lane),
+                supervisor,
+                runtime,
+                order,
+                codecs,
+                flights: Flights::default(),
+                route: ArcSwap::from_pointee(Route { tiers }),
+                read_policy: composition.read,
+                write_policy: composition.write,
+                refill_policy: composition.refill,
+                refills_dropped: AtomicU64::new(0),
+                closed: AtomicBool::new(false),
+                health: Event::new(),
+            }
+        });
+        engine.await_tiers().await?;
+        engine.runtime.spawn(sweep(Arc::downgrade(&engine), engine.runtime.clone()));
+        Ok(engine)
+    }
+
+    async fn await_tiers(&self) -> Result<()> {
+        let route = self.route.load_full();
+        for tier in &route.tiers {
+            let deadline = self.runtime.now().after(tier.core.options.open_deadline);
+            let settled = || {
+                let health = tier.core.health();
+                health.state != ActorState::Starting || health.last_error.is_some()
+            };
+            self.wait_health(deadline, settled).await;
+            let health = tier.core.health();
+            if tier.core.options.required && health.state != ActorState::Running {
+                let error = Error::new(ErrorKind::Unavailable, "a required tier did not come up")
+                    .at_tier(&tier.core.label);
+                return Err(match health.last_error {
+                    Some(cause) => error.with_source(cause),
+                    None => error,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until `settled`, which depends on the tiers' health, or `deadline`.
+    async fn wait_health(&self, deadline: Instant, settled: impl Fn() -> bool) {
+        loop {
+            let changed = self.health.listen();
+            if settled() || self.runtime.deadline(deadline, changed).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// A tier's actor changed its state.
+    pub(super) fn health_changed(&self) {
+        self.health.notify(usize::MAX);
+    }
+
+    /// Publishes which tiers serve.
+    pub(super) fn publish_route(&self) {
+        self.route.rcu(|route| Route {
+            tiers: route
+                .tiers
+                .iter()
+                .map(|tier| RouteTier {
+                    serving: !matches!(tier.core.health().state, ActorState::Down | ActorState::Stopped),
+                    ..tier.clone()
+                })
+                .collect(),
+        });
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Refuses calls from here on; returns whether they were refused already.
+    pub(super) fn close(&self) -> bool {
+        self.closed.swap(true, Ordering::SeqCst)
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Closed`] after shutdown.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed() {
+            return Err(Error::new(ErrorKind::Closed, "the cache has been shut down"));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Without a shutdown, what is queued is still handled; nobody waits for it.
+        self.lane.kill();
+        for tier in &self.route.load().tiers {
+            tier.address.stop();
+        }
+        self.supervisor.stop();
+    }
+}
+
+/// Has the tiers' actors delete what has expired, now and then.
+async fn sweep(engine: Weak<Engine>, runtime: RuntimeHandle) {
+    loop {
+        let interval = {
+            let Some(engine) = engine.upgrade() else { return };
+            let route = engine.route.load_full();
+            let swept: Vec<_> = route.tiers.iter().filter(|tier| tier.core.port.is_some()).collect();
+            for tier in &swept {
+                // A full mailbox has better things to do.
+                let _ = tier.address.try_send(Envelope::new(Message::Sweep));
+            }
+            swept.iter().map(|tier| tier.core.options.sweep_interval).min()
+        };
+        // Without a tier to sweep there is nothing to come back for.
+        let Some(interval) = interval else { return };
+        runtime.sleep(interval.max(Duration::from_millis(1))).await;
+    }
+}

@@ -1,0 +1,23 @@
+//! Composition: several tiers as one cache.
+//!
+//! The [supervisor](supervisor) is the control plane: it starts the tiers' actors and publishes the route. Callers are
+//! the data plane: they follow the route themselves, so that the supervisor is never in their way.
+
+mod compose;
+mod engine;
+mod policy;
+mod read;
+mod refill;
+mod route;
+mod shutdown;
+mod supervisor;
+mod write;
+
+pub use compose::{Compose, Composition};
+pub(crate) use engine::{Engine, EngineOptions};
+pub use policy::{ReadPolicy, RefillContext, RefillPolicy, WritePolicy};
+pub(crate) use read::Found;
+pub(crate) use refill::Refill;
+pub use shutdown::{ShutdownReport, TierShutdown};
+#[cfg(feature = "testing")]
+pub(crate) use supervisor::Report;

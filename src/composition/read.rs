@@ -1,0 +1,331 @@
+//! The way of a read: port, then actors from the top down (or as the policy says), then a refill of what missed.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::engine::Engine;
+use super::policy::{ReadPolicy, RefillContext, RefillPolicy};
+use super::refill::Refill;
+use super::route::{Route, RouteTier};
+use crate::codec::{ValueType, frame};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{CacheKey, KeyProbe};
+use crate::order::Fence;
+use crate::runtime::{Envelope, RejectReason};
+use crate::tier::{Counters, ErrorPolicy, Message, ReadOp};
+use crate::value::{Entry, Meta, Object, Payload, Timestamp};
+
+/// A decoded hit.
+#[derive(Clone)]
+pub(crate) struct Found {
+    pub(crate) object: Object,
+    pub(crate) meta: Meta,
+    /// The index of the tier that had it.
+    pub(crate) tier: usize,
+}
+
+/// What became of a read.
+pub(crate) struct Reading {
+    pub(crate) found: Option<Found>,
+    /// Tiers that could not answer, and why.
+    pub(crate) degraded: Vec<Error>,
+    /// The first failure of a tier whose failures count.
+    pub(crate) failed: Option<Error>,
+    /// Taken before anything was read: what is loaded now may be filled under it.
+    pub(crate) fence: Option<Fence>,
+}
+
+impl Engine {
+    /// The topmost tier's answer through its port, if it has one and has the key: no wait, no message, no allocation.
+    pub(crate) fn peek(&self, probe: &KeyProbe<'_>, ty: &dyn ValueType) -> Option<Found> {
+        if self.read_policy == ReadPolicy::Parallel {
+            return None;
+        }
+        let route = self.route.load();
+        let tier = route.tiers.first()?;
+        let port = tier.core.port.as_ref()?;
+        if !tier.core.is_open() && tier.core.blocked(&probe.to_key()).is_some() {
+            return None;
+        }
+        let entry = port.get(probe)?;
+        let Payload::Object(object, _) = entry.payload else { return None };
+        let meta = self.order.admit(probe.prefix(), entry.meta, false)?;
+        let usable = !tier.core.hides(&meta)
+            && !meta.is_expired(self.runtime.wall())
+            && Any::type_id(&*object) == ty.type_id();
+        // What is not usable is counted, with its reason, by the full read that follows.
+        usable.then(|| {
+            Counters::one(&tier.core.counters.hits);
+            Counters::one(&tier.core.counters.port_reads);
+            Found { object, meta, tier: 0 }
+        })
+    }
+
+    /// Reads a key from the tiers, as the policy says, and refills what missed.
+    pub(crate) async fn read(&self, key: &CacheKey, ty: &Arc<dyn ValueType>) -> Reading {
+        let route = self.route.load_full();
+        // Before anything is read: a mutation from here on voids the refill.
+        let mut reading = Reading {
+            found: None,
+            degraded: Vec::new(),
+            failed: None,
+            fence: self.order.fences.take(key.hash_u64()),
+        };
+        let missed = match self.read_policy {
+            ReadPolicy::Sequential => self.read_in_turn(&route, key, ty, &mut reading).await,
+            ReadPolicy::Race => self.read_race(&route, key, ty, &mut reading).await,
+            ReadPolicy::Parallel => self.read_all(&route, key, ty, &mut reading).await,
+        };
+        if let (Some(found), Some(fence)) = (&reading.found, reading.fence) {
+            self.refill(&route, key, ty, found, fence, missed);
+        }
+        reading
+    }
+
+    async fn read_in_turn(
+        &self,
+        route: &Route,
+        key: &CacheKey,
+        ty: &Arc<dyn ValueType>,
+        reading: &mut Reading,
+    ) -> Vec<usize> {
+        let mut missed = Vec::new();
+        for index in 0..route.tiers.len() {
+            match self.read_tier(route, index, key, ty).await {
+                Ok(Some(found)) => {
+                    reading.found = Some(found);
+                    break;
+                }
+                Ok(None) => missed.push(index),
+                Err(error) => reading.note(&route.tiers[index], error),
+            }
+        }
+        missed
+    }
+
+    async fn read_race(
+        &self,
+        route: &Route,
+        key: &CacheKey,
+        ty: &Arc<dyn ValueType>,
+        reading: &mut Reading,
+    ) -> Vec<usize> {
+        let mut missed = Vec::new();
+        let mut reads: FuturesUnordered<_> = (0..route.tiers.len())
+            .map(|index| async move { (index, self.read_tier(route, index, key, ty).await) })
+            .collect();
+        while let Some((index, result)) = reads.next().await {
+            match result {
+                Ok(Some(found)) => {
+                    reading.found = Some(found);
+                    break;
+                }
+                Ok(None) => missed.push(index),
+                Err(error) => reading.note(&route.tiers[index], error),
+            }
+        }
+        missed
+    }
+
+    async fn read_all(
+        &self,
+        route: &Route,
+        key: &CacheKey,
+        ty: &Arc<dyn ValueType>,
+        reading: &mut Reading,
+    ) -> Vec<usize> {
+        let reads = (0..route.tiers.len()).map(|index| self.read_tier(route, index, key, ty));
+        let mut missed = Vec::new();
+        let mut hits: Vec<Found> = Vec::new();
+        for (index, result) in join_all(reads).await.into_iter().enumerate() {
+            match result {
+                Ok(Some(found)) => hits.push(found),
+                Ok(None) => missed.push(index),
+                Err(error) => reading.note(&route.tiers[index], error),
+            }
+        }
+        // `None` is "never expires", and so the latest. On a tie the topmost wins: `max_by_key` takes the last.
+        let rank = |found: &Found| (found.meta.stamp, found.meta.expire.unwrap_or(Timestamp::MAX));
+        let best = hits.iter().rev().max_by_key(|found| rank(found)).cloned();
+        if let Some(best) = &best {
+            missed.extend(hits.iter().filter(|hit| hit.meta.stamp < best.meta.stamp).map(|hit| hit.tier));
+        }
+        reading.found = best;
+        missed
+    }
+
+    /// Reads one tier. An error means that it could not say.
+    async fn read_tier(
+        &self,
+        route: &Route,
+        index: usize,
+        key: &CacheKey,
+        ty: &Arc<dyn ValueType>,
+    ) -> Result<Option<Found>> {
+        let tier = &route.tiers[index];
+        let counters = &tier.core.counters;
+        if let Some(error) = tier.core.blocked(key) {
+            Counters::one(&counters.quarantined);
+            return Err(error.at_tier(&tier.core.label).for_key(key));
+        }
+        let entry = match &tier.core.port {
+            Some(port) => {
+                Counters::one(&counters.port_reads);
+                Ok(port.get(&key.probe()))
+            }
+            None => self.ask(tier, key).await,
+        };
+        let found = match entry {
+            Ok(Some(entry)) => self.accept(tier, index, key, ty, entry).await,
+            Ok(None) => {
+                Counters::one(&counters.misses);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        };
+        found.map_err(|error| {
+            counters.degraded(error.kind());
+            error.at_tier(&tier.core.label).for_key(key)
+        })
+    }
+
+    /// Asks a tier's actor, within the tier's read deadline.
+    async fn ask(&self, tier: &RouteTier, key: &CacheKey) -> Result<Option<Entry>> {
+        if !tier.serving {
+            return Err(Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again"));
+        }
+        let (read, answer) = ReadOp::new(key.clone());
+        if let Err(rejected) = tier.address.try_send(Envelope::new(Message::Read(read))) {
+            return Err(rejection(rejected.reason));
+        }
+        let deadline = self.runtime.now().after(tier.core.options.read_deadline);
+        match self.runtime.deadline(deadline, answer).await {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(Error::new(ErrorKind::Restarted, "the tier was restarted; read again")),
+            None => Err(Error::new(
+                ErrorKind::Timeout,
+                format!(
+                    "no answer within the read deadline of {} ms",
+                    tier.core.options.read_deadline.as_millis()
+                ),
+            )),
+        }
+    }
+
+    /// Takes an entry from a tier: hidden, expired, undecodable or of another type is as good as absent.
+    async fn accept(
+        &self,
+        tier: &RouteTier,
+        index: usize,
+        key: &CacheKey,
+        ty: &Arc<dyn ValueType>,
+        entry: Entry,
+    ) -> Result<Option<Found>> {
+        let counters = &tier.core.counters;
+        let (meta, decode) = match entry.payload {
+            Payload::Object(object, _) => (entry.meta, Ok(object)),
+            Payload::Bytes(raw) => {
+                let (header, payload) = frame::open(&raw, key)?;
+                (header.meta, Err((header, payload)))
+            }
+        };
+        let now = self.runtime.wall();
+        self.order.clock.observe(meta.stamp, now);
+        let Some(meta) = self.order.admit(key.prefix(), meta, entry.inherited) else {
+            Counters::one(&counters.cleared);
+            return Ok(None);
+        };
+        if tier.core.hides(&meta) {
+            Counters::one(&counters.cleared);
+            return Ok(None);
+        }
+        if meta.is_expired(now) {
+            Counters::one(&counters.expired);
+            return Ok(None);
+        }
+        let object = match decode {
+            Ok(object) => object,
+            Err((header, payload)) => self.codecs.decode(header, payload, Arc::clone(ty)).await?,
+        };
+        if Any::type_id(&*object) != ty.type_id() {
+            return Err(Error::new(
+                ErrorKind::TypeMismatch,
+                format!("the entry is not a `{}`; use another region or key", ty.type_name()),
+            ));
+        }
+        Counters::one(&counters.hits);
+        Ok(Some(Found { object, meta, tier: index }))
+    }
+
+    /// Hands a hit to the refill lane for the tiers above it that missed.
+    fn refill(
+        &self,
+        route: &Route,
+        key: &CacheKey,
+        ty: &Arc<dyn ValueType>,
+        found: &Found,
+        fence: Fence,
+        mut missed: Vec<usize>,
+    ) {
+        missed.retain(|&index| index < found.tier);
+        if missed.is_empty() || !self.wants_refill(route, key, found) {
+            return;
+        }
+        let refill = Refill {
+            key: key.clone(),
+            object: Arc::clone(&found.object),
+            ty: Arc::clone(ty),
+            meta: found.meta,
+            fence,
+            tiers: missed,
+        };
+        if self.lane.try_send(Envelope::new(refill)).is_err() {
+            // Losing a refill costs a later miss.
+            self.refills_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn wants_refill(&self, route: &Route, key: &CacheKey, found: &Found) -> bool {
+        match &self.refill_policy {
+            RefillPolicy::Always => true,
+            RefillPolicy::Never => false,
+            RefillPolicy::When(predicate) => {
+                let from = &route.tiers[found.tier].core.label;
+                let context = RefillContext { key, from, meta: &found.meta };
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| predicate(&context))).unwrap_or(false)
+            }
+        }
+    }
+
+    /// Whether some tier holds the key, fresh: ports are looked into, other tiers are read.
+    pub(crate) async fn contains(&self, key: &CacheKey, ty: &Arc<dyn ValueType>) -> bool {
+        let route = self.route.load_full();
+        for index in 0..route.tiers.len() {
+            if let Ok(Some(_)) = self.read_tier(&route, index, key, ty).await {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Reading {
+    fn note(&mut self, tier: &RouteTier, error: Error) {
+        if tier.core.options.on_error == ErrorPolicy::Fail {
+            self.failed.get_or_insert_with(|| error.clone());
+        }
+        self.degraded.push(error);
+    }
+}
+
+pub(super) fn rejection(reason: RejectReason) -> Error {
+    match reason {
+        RejectReason::Full => Error::new(ErrorKind::Overloaded, "the tier's mailbox is full"),
+        RejectReason::Stopped => Error::new(ErrorKind::Closed, "the cache has been shut down"),
+        _ => Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again"),
+    }
+}

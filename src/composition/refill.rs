@@ -1,0 +1,177 @@
+//! The refill lane: an actor that writes hits from below, and loaded values, to the tiers that missed them.
+//!
+//! Nobody waits for it, and it is the first to give way: when its mailbox is full, refills are dropped and counted.
+
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+
+use futures_channel::oneshot;
+use futures_util::task::AtomicWaker;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::engine::Engine;
+use super::route::RouteTier;
+use crate::backend::Holds;
+use crate::codec::ValueType;
+use crate::error::Result;
+use crate::key::CacheKey;
+use crate::order::Fence;
+use crate::runtime::{ActorFactory, ActorSpec, Address, Envelope, Handler, RestartPolicy, RuntimeHandle};
+use crate::tier::{Counters, Fill, Message};
+use crate::value::{Entry, Meta, Object, Payload};
+
+/// Encodings under way at once; the mailbox holds what comes beyond.
+const ENCODING: usize = 64;
+
+/// A value on its way up.
+pub(crate) struct Refill {
+    pub(crate) key: CacheKey,
+    pub(crate) object: Object,
+    pub(crate) ty: Arc<dyn ValueType>,
+    pub(crate) meta: Meta,
+    pub(crate) fence: Fence,
+    /// The tiers to write to, by index.
+    pub(crate) tiers: Vec<usize>,
+}
+
+struct RefillLane {
+    engine: Weak<Engine>,
+    load: Arc<Load>,
+}
+
+/// How many encodings are under way.
+#[derive(Default)]
+struct Load {
+    encoding: AtomicUsize,
+    less: AtomicWaker,
+}
+
+struct Encoding(Arc<Load>);
+
+impl Drop for Encoding {
+    fn drop(&mut self) {
+        self.0.encoding.fetch_sub(1, Ordering::SeqCst);
+        self.0.less.wake();
+    }
+}
+
+impl Handler for RefillLane {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.load.less.register(cx.waker());
+        if self.load.encoding.load(Ordering::SeqCst) < ENCODING { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn handle(&mut self, message: Envelope) {
+        let (Ok(mut refill), Some(engine)) = (message.open::<Refill>(), self.engine.upgrade()) else { return };
+        let route = engine.route.load_full();
+        refill.tiers.retain(|&index| {
+            let tier = &route.tiers[index];
+            let in_process = tier.core.holds == Holds::Objects { weighed: false };
+            if in_process {
+                engine.fill_object(tier, &refill, 0, None);
+            }
+            !in_process
+        });
+        if !refill.tiers.is_empty() {
+            self.load.encoding.fetch_add(1, Ordering::SeqCst);
+            let encoding = Encoding(Arc::clone(&self.load));
+            let runtime = engine.runtime.clone();
+            let engine = Weak::clone(&self.engine);
+            runtime.spawn(async move {
+                let _encoding = encoding;
+                if let Some(engine) = engine.upgrade() {
+                    for &index in &refill.tiers {
+                        engine.fill_tier(index, &refill, None).await;
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Starts the lane of an engine that is being built.
+pub(super) fn start(runtime: &RuntimeHandle, engine: &Weak<Engine>, capacity: usize) -> Address {
+    let engine = Weak::clone(engine);
+    let load = Arc::new(Load::default());
+    let factory: ActorFactory = Arc::new(move || {
+        let lane = RefillLane { engine: Weak::clone(&engine), load: Arc::clone(&load) };
+        Box::pin(async move { Ok(Box::new(lane) as Box<dyn Handler>) })
+    });
+    runtime.spawn_actor(ActorSpec {
+        name: "refill".into(),
+        capacity,
+        restart: RestartPolicy::default(),
+        factory,
+        watch: Arc::new(|_| {}),
+    })
+}
+
+impl Engine {
+    /// Writes a value that was loaded to every tier: in-process tiers now, so that the next read hits; the others
+    /// through the lane.
+    pub(crate) async fn fill(&self, mut refill: Refill) {
+        let route = self.route.load_full();
+        let (ports, others): (Vec<_>, Vec<_>) =
+            (0..route.tiers.len()).partition(|&index| route.tiers[index].core.port.is_some());
+        refill.tiers = ports;
+        for &index in &refill.tiers {
+            let (done, filled) = oneshot::channel();
+            self.fill_tier(index, &refill, Some(done)).await;
+            let deadline = self.runtime.now().after(route.tiers[index].core.options.write_deadline);
+            // Dropped when done, whichever way.
+            let _ = self.runtime.deadline(deadline, filled).await;
+        }
+        refill.tiers = others;
+        if !refill.tiers.is_empty() && self.lane.try_send(Envelope::new(refill)).is_err() {
+            self.refills_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn fill_tier(&self, index: usize, refill: &Refill, done: Option<oneshot::Sender<()>>) {
+        let route = self.route.load_full();
+        let tier = &route.tiers[index];
+        match tier.core.holds {
+            Holds::Objects { weighed: false } => self.fill_object(tier, refill, 0, done),
+            Holds::Objects { weighed: true } => {
+                let Ok(weight) = self.weigh(&refill.object, &refill.ty).await else {
+                    return Counters::one(&tier.core.counters.fills_dropped);
+                };
+                self.fill_object(tier, refill, weight, done);
+            }
+            Holds::Bytes => {
+                if self.fill_bytes(tier, refill).await.is_err() {
+                    Counters::one(&tier.core.counters.fills_dropped);
+                }
+            }
+        }
+    }
+
+    fn fill_object(&self, tier: &RouteTier, refill: &Refill, weight: u32, done: Option<oneshot::Sender<()>>) {
+        let meta = refill.meta.capped(tier.core.options.ttl_cap, self.runtime.wall());
+        let payload = Payload::Object(Arc::clone(&refill.object), weight);
+        send_fill(tier, refill, Entry { payload, meta, inherited: false }, done);
+    }
+
+    async fn fill_bytes(&self, tier: &RouteTier, refill: &Refill) -> Result<()> {
+        let encoded = self
+            .codecs
+            .encode(Arc::clone(&refill.object), Arc::clone(&refill.ty), Arc::clone(&tier.core.backend))
+            .await?;
+        let meta = refill.meta.capped(tier.core.options.ttl_cap, self.runtime.wall());
+        let payload = Payload::Bytes(encoded.seal(&refill.key, &meta));
+        send_fill(tier, refill, Entry { payload, meta, inherited: false }, None);
+        Ok(())
+    }
+
+    /// What a value weighs in a tier bounded by bytes; a large one is weighed on the pool.
+    pub(super) async fn weigh(&self, object: &Object, ty: &Arc<dyn ValueType>) -> Result<u32> {
+        self.codecs.weigh(Arc::clone(object), Arc::clone(ty)).await
+    }
+}
+
+fn send_fill(tier: &RouteTier, refill: &Refill, entry: Entry, done: Option<oneshot::Sender<()>>) {
+    let fill = Fill { key: refill.key.clone(), entry, fence: refill.fence, done };
+    if tier.address.try_send(Envelope::new(Message::Fill(fill))).is_err() {
+        Counters::one(&tier.core.counters.fills_dropped);
+    }
+}

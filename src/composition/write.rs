@@ -1,0 +1,338 @@
+//! The way of a mutation: prepared, announced at every tier, numbered, sent to all, settled everywhere.
+//!
+//! The order of these steps is the rule. A mutation announces itself at each tier *before* it draws its number: one
+//! with a later number therefore finds it announced everywhere, and what that one settles is remembered until this one
+//! has arrived. It returns when every tier has settled the key; the policy only says whose confirmation is a success.
+
+use std::sync::Arc;
+
+use futures_channel::oneshot;
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::engine::Engine;
+use super::policy::WritePolicy;
+use super::read::rejection;
+use super::route::{Route, RouteTier};
+use crate::backend::{Holds, Scope};
+use crate::codec::{Encoded, ValueType};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::CacheKey;
+use crate::order::{ClearWrite, Write};
+use crate::runtime::{Address, BoxFuture, Envelope, Instant, RejectReason};
+use crate::tier::{Change, ClearOp, Message, Mutation, Settled, Settlement};
+use crate::value::{DeleteStatus, Entry, Meta, Object, Payload};
+
+/// A value made ready for each tier, before it is numbered.
+enum Prepared {
+    Object(u32),
+    Encoded(Encoded),
+    /// Shares the frame of the tier with this index, which has the same codec and life.
+    Shared(usize),
+}
+
+/// A mutation on its way to one tier.
+struct Sent {
+    tier: RouteTier,
+    key: CacheKey,
+    change: Change,
+    write: Arc<Write>,
+    deadline: Instant,
+    answer: oneshot::Receiver<Settled>,
+    /// Still waiting for room in the mailbox.
+    sending: Option<BoxFuture<'static, ()>>,
+}
+
+impl Engine {
+    /// Stores a value in the tiers, as the policy says. `life` are its stamps but for the number.
+    pub(crate) async fn set(
+        &self,
+        key: &CacheKey,
+        object: &Object,
+        ty: &Arc<dyn ValueType>,
+        life: Meta,
+    ) -> Result<()> {
+        self.check_open()?;
+        let route = self.route.load_full();
+        let prepared = self.prepare(&route, object, ty).await.map_err(|error| error.for_key(key))?;
+        let (write, mutations) = self.begin(&route, key, |write| self.seal(&route, object, life, write, prepared));
+        let result = match self.write_policy {
+            WritePolicy::Sequential => self.write_in_turn(mutations).await,
+            WritePolicy::OptimisticParallel { require_all } => {
+                let results = self.write_all(mutations).await;
+                if require_all { all(results) } else { any(results) }
+            }
+            WritePolicy::Race => self.write_race(mutations).await,
+            WritePolicy::WriteAround => self.write_all(mutations).await.pop().unwrap_or_else(nothing).map(drop),
+        };
+        drop(write);
+        result
+    }
+
+    /// Removes a key from every tier.
+    pub(crate) async fn remove(&self, key: &CacheKey) -> Result<DeleteStatus> {
+        self.check_open()?;
+        let route = self.route.load_full();
+        let (write, mutations) = self.begin(&route, key, |_| vec![Change::Remove; route.tiers.len()]);
+        let results = self.write_all(mutations).await;
+        drop(write);
+        let mut copies = 0;
+        for settlement in results.iter().flatten() {
+            if let Settlement::Removed(DeleteStatus::Deleted(n)) = settlement {
+                copies += n;
+            }
+        }
+        any(results)?;
+        Ok(if copies > 0 { DeleteStatus::Deleted(copies) } else { DeleteStatus::Missing })
+    }
+
+    /// Hides a scope in every tier at once, and has the backends record it.
+    pub(crate) async fn clear(&self, scope: Scope) -> Result<()> {
+        self.check_open()?;
+        let route = self.route.load_full();
+        let clear = Arc::new(ClearWrite::begin(&self.order, &self.runtime, scope));
+        self.flights.detach_scope(&clear.scope);
+        let answers = route.tiers.iter().map(|tier| {
+            let (reply, answer) = oneshot::channel();
+            let message = Message::Clear(ClearOp { clear: Arc::clone(&clear), reply });
+            self.clear_tier(tier, message, answer)
+        });
+        let answers: Vec<_> = answers.collect();
+        drop(clear);
+        // Every failure is retried in the background; the first one is told.
+        join_all(answers).await.into_iter().collect::<Result<()>>()
+    }
+
+    async fn clear_tier(
+        &self,
+        tier: &RouteTier,
+        message: Message,
+        answer: oneshot::Receiver<Result<()>>,
+    ) -> Result<()> {
+        let deadline = self.runtime.now().after(tier.core.options.write_deadline);
+        let sent = async {
+            let sent = tier.address.send(Envelope::new(message)).await;
+            sent.map_err(|rejected| {
+                // Recorded later: the message is dropped, its scope is kept by the tier.
+                if let Ok(Message::Clear(op)) = rejected.message.open::<Message>() {
+                    tier.core.retry_clear(op.clear.scope.clone(), op.clear.stamp);
+                }
+                rejection(rejected.reason)
+            })?;
+            answer.await.unwrap_or_else(|_| Err(restarted()))
+        };
+        self.runtime
+            .deadline(deadline, sent)
+            .await
+            .unwrap_or_else(|| Err(timeout(tier)))
+            .map_err(|error| error.at_tier(&tier.core.label))
+    }
+
+    /// Encodes and weighs a value as the tiers want it. Before it is numbered: this may take long, and fail.
+    async fn prepare(
+        &self,
+        route: &Route,
+        object: &Object,
+        ty: &Arc<dyn ValueType>,
+    ) -> Result<Vec<Prepared>> {
+        let mut prepared = Vec::with_capacity(route.tiers.len());
+        for (index, tier) in route.tiers.iter().enumerate() {
+            let twin = route.tiers[..index].iter().position(|other| same_frame(other, tier));
+            prepared.push(match (tier.core.holds, twin) {
+                (Holds::Objects { weighed: false }, _) => Prepared::Object(0),
+                (Holds::Objects { weighed: true }, _) => Prepared::Object(self.weigh(object, ty).await?),
+                (Holds::Bytes, Some(twin)) => Prepared::Shared(twin),
+                (Holds::Bytes, None) => {
+                    let backend = Arc::clone(&tier.core.backend);
+                    let encoded = self.codecs.encode(Arc::clone(object), Arc::clone(ty), backend).await;
+                    Prepared::Encoded(encoded.map_err(|error| error.at_tier(&tier.core.label))?)
+                }
+            });
+        }
+        Ok(prepared)
+    }
+
+    /// What each tier is to do, with the number in it.
+    fn seal(
+        &self,
+        route: &Route,
+        object: &Object,
+        life: Meta,
+        write: &Write,
+        prepared: Vec<Prepared>,
+    ) -> Vec<Change> {
+        let now = self.runtime.wall();
+        let last = route.tiers.len() - 1;
+        let mut entries: Vec<Entry> = Vec::with_capacity(prepared.len());
+        for (tier, prepared) in route.tiers.iter().zip(prepared) {
+            let meta = Meta { stamp: write.stamp, ..life }.capped(tier.core.options.ttl_cap, now);
+            let payload = match prepared {
+                Prepared::Object(weight) => Payload::Object(Arc::clone(object), weight),
+                Prepared::Encoded(encoded) => Payload::Bytes(encoded.seal(&write.key, &meta)),
+                Prepared::Shared(twin) => entries[twin].payload.clone(),
+            };
+            entries.push(Entry { payload, meta, inherited: false });
+        }
+        let around = self.write_policy == WritePolicy::WriteAround;
+        let change = |(index, entry)| if around && index < last { Change::Remove } else { Change::Set(entry) };
+        entries.into_iter().enumerate().map(change).collect()
+    }
+
+    /// Announces, numbers and builds the mutation at every tier. From here on each of them settles, whatever happens.
+    #[expect(clippy::type_complexity, reason = "the pair is taken apart at once")]
+    fn begin(
+        &self,
+        route: &Route,
+        key: &CacheKey,
+        changes: impl FnOnce(&Write) -> Vec<Change>,
+    ) -> (Arc<Write>, Vec<(RouteTier, Mutation, oneshot::Receiver<Settled>)>) {
+        for tier in &route.tiers {
+            tier.core.announce(key);
+        }
+        let write = Write::begin(&self.order, &self.runtime, key.clone());
+        // Loads in flight may have read what this replaces: whoever asks from now on starts anew.
+        self.flights.detach(key);
+        let now = self.runtime.now();
+        let build = |(tier, change): (&RouteTier, Change)| {
+            let deadline = now.after(tier.core.options.write_deadline);
+            let (mutation, answer) = Mutation::new(&tier.core, &write, change, deadline);
+            (tier.clone(), mutation, answer)
+        };
+        let mutations = route.tiers.iter().zip(changes(&write)).map(build).collect();
+        (write, mutations)
+    }
+
+    async fn write_all(
+        &self,
+        mutations: Vec<(RouteTier, Mutation, oneshot::Receiver<Settled>)>,
+    ) -> Vec<Settled> {
+        // All are sent before any is awaited.
+        let sent: Vec<_> = mutations.into_iter().map(|(tier, mutation, answer)| send(tier, mutation, answer)).collect();
+        join_all(sent.into_iter().map(|sent| self.settle(sent))).await
+    }
+
+    async fn write_in_turn(
+        &self,
+        mutations: Vec<(RouteTier, Mutation, oneshot::Receiver<Settled>)>,
+    ) -> Result<()> {
+        let mut result = Ok(());
+        for (tier, mut mutation, answer) in mutations {
+            if result.is_err() {
+                // What the tiers below hold is older than what those above may show.
+                mutation.change = Change::Remove;
+            }
+            mutation.deadline = self.runtime.now().after(tier.core.options.write_deadline);
+            let settled = self.settle(send(tier, mutation, answer)).await;
+            result = result.and(settled.map(drop));
+        }
+        result
+    }
+
+    async fn write_race(
+        &self,
+        mutations: Vec<(RouteTier, Mutation, oneshot::Receiver<Settled>)>,
+    ) -> Result<()> {
+        let sent: Vec<_> = mutations.into_iter().map(|(tier, mutation, answer)| send(tier, mutation, answer)).collect();
+        let keys: Vec<_> = sent
+            .iter()
+            .map(|sent| (Arc::clone(&sent.tier.core), sent.key.clone(), sent.write.stamp, sent.change.clone()))
+            .collect();
+        let mut racing: FuturesUnordered<_> = sent.into_iter().map(|sent| self.settle(sent)).collect();
+        let mut failure = None;
+        while let Some(settled) = racing.next().await {
+            match settled {
+                Ok(_) => {
+                    // Those that have not answered settle by quarantine, until they confirm. No effect on the others.
+                    for (core, key, stamp, change) in keys {
+                        core.expire(&key, stamp, change);
+                    }
+                    return Ok(());
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        failure.map_or_else(|| nothing().map(drop), Err)
+    }
+
+    /// Waits until a tier has settled the mutation; at its deadline, settles it by quarantine.
+    async fn settle(&self, sent: Sent) -> Settled {
+        let Sent { tier, key, change, write, deadline, answer, sending } = sent;
+        let stamp = write.stamp;
+        // The stripe is released with the last mutation, not with the last waiter.
+        drop(write);
+        let waiting = async {
+            if let Some(sending) = sending {
+                sending.await;
+            }
+            answer.await
+        };
+        let settled = match self.runtime.deadline(deadline, waiting).await {
+            Some(Ok(settled)) => settled,
+            // The mutation was dropped, which has quarantined its key.
+            Some(Err(_)) => Err(restarted()),
+            None => {
+                tier.core.expire(&key, stamp, change);
+                Err(timeout(&tier))
+            }
+        };
+        settled.map_err(|error| error.at_tier(&tier.core.label).for_key(&key))
+    }
+}
+
+/// Sends a mutation to its tier; if the mailbox is full, waiting for room is part of settling it.
+fn send(tier: RouteTier, mutation: Mutation, answer: oneshot::Receiver<Settled>) -> Sent {
+    let key = mutation.key().clone();
+    let change = mutation.change.clone();
+    let write = Arc::clone(&mutation.write);
+    let deadline = mutation.deadline;
+    let sending = match tier.address.try_send(Envelope::new(Message::Mutate(mutation))) {
+        Ok(()) => None,
+        Err(rejected) if rejected.reason == RejectReason::Full => {
+            let address = Address::clone(&tier.address);
+            Some(Box::pin(async move { drop(address.send(rejected.message).await) }) as BoxFuture<'static, ()>)
+        }
+        // Down or stopped: dropping it quarantines the key.
+        Err(_) => None,
+    };
+    Sent { tier, key, change, write, deadline, answer, sending }
+}
+
+/// Whether two byte tiers store the very same frame.
+fn same_frame(a: &RouteTier, b: &RouteTier) -> bool {
+    let codec = |tier: &RouteTier| {
+        let backend = &tier.core.backend;
+        (backend.value_format().id(), backend.compressor().id(), tier.core.options.ttl_cap)
+    };
+    a.core.holds == Holds::Bytes && b.core.holds == Holds::Bytes && codec(a) == codec(b)
+}
+
+fn any(results: Vec<Settled>) -> Result<()> {
+    let mut failure = None;
+    for result in results {
+        match result {
+            Ok(_) => return Ok(()),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    failure.map_or_else(|| nothing().map(drop), Err)
+}
+
+fn all(results: Vec<Settled>) -> Result<()> {
+    results.into_iter().try_for_each(|result| result.map(drop))
+}
+
+fn nothing() -> Settled {
+    Err(Error::new(ErrorKind::Config, "the cache has no tiers"))
+}
+
+fn restarted() -> Error {
+    Error::new(ErrorKind::Restarted, "the tier was restarted before it answered; its key is in quarantine")
+}
+
+fn timeout(tier: &RouteTier) -> Error {
+    let deadline = tier.core.options.write_deadline;
+    Error::new(
+        ErrorKind::Timeout,
+        format!("not confirmed within the write deadline of {} ms", deadline.as_millis()),
+    )
+}
