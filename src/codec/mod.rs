@@ -7,6 +7,7 @@ mod codecs;
 mod compressor;
 mod format;
 pub mod frame;
+mod guard;
 mod options;
 mod pool;
 mod stats;
@@ -14,6 +15,8 @@ mod typed;
 mod varint;
 
 pub use codecs::Codecs;
+#[cfg(feature = "gzip")]
+pub use compressor::GzipCompressor;
 #[cfg(feature = "zstd")]
 pub use compressor::ZstdCompressor;
 pub use compressor::{Compressor, PassthroughCompressor};
