@@ -269,6 +269,8 @@ impl fmt::Debug for Codecs {
 fn built_in_compressors() -> Vec<Arc<dyn Compressor>> {
     vec![
         Arc::new(PassthroughCompressor),
+        #[cfg(feature = "gzip")]
+        Arc::new(super::compressor::GzipCompressor::default()),
         #[cfg(feature = "zstd")]
         Arc::new(super::compressor::ZstdCompressor::default()),
     ]

@@ -1,7 +1,7 @@
 //! Compressors: how encoded bytes shrink.
 
 use crate::error::Result;
-#[cfg(feature = "zstd")]
+#[cfg(any(feature = "gzip", feature = "zstd"))]
 use crate::error::{Error, ErrorKind};
 
 /// A compression algorithm.
@@ -56,6 +56,72 @@ impl Compressor for PassthroughCompressor {
 
     fn decompress(&self, packed: &[u8], _: usize) -> Result<Vec<u8>> {
         Ok(packed.to_vec())
+    }
+}
+
+/// Gzip, for stores that other programs read too. Default: level 6, values under 256 bytes stay plain.
+#[cfg(feature = "gzip")]
+#[derive(Debug, Clone, Copy)]
+pub struct GzipCompressor {
+    level: u32,
+    min_size: usize,
+}
+
+#[cfg(feature = "gzip")]
+impl Default for GzipCompressor {
+    fn default() -> Self {
+        Self { level: 6, min_size: 256 }
+    }
+}
+
+#[cfg(feature = "gzip")]
+impl GzipCompressor {
+    /// With `level` from 1 (fast) to 9 (small); values outside are brought into that range.
+    pub fn new(level: u32) -> Self {
+        Self { level: level.clamp(1, 9), ..Self::default() }
+    }
+
+    /// Values shorter than `bytes` are stored plain.
+    #[must_use]
+    pub fn with_min_size(mut self, bytes: usize) -> Self {
+        self.min_size = bytes;
+        self
+    }
+}
+
+#[cfg(feature = "gzip")]
+impl Compressor for GzipCompressor {
+    fn id(&self) -> u8 {
+        1
+    }
+
+    fn name(&self) -> &'static str {
+        "gzip"
+    }
+
+    fn min_size(&self) -> usize {
+        self.min_size
+    }
+
+    fn compress(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::new(self.level));
+        std::io::Write::write_all(&mut encoder, plain)
+            .and_then(|()| encoder.finish().map(drop))
+            .map_err(|e| Error::new(ErrorKind::Encode, "gzip could not compress the value").with_source(e))
+    }
+
+    fn decompress(&self, packed: &[u8], size: usize) -> Result<Vec<u8>> {
+        use std::io::Read as _;
+        let mut decoder = flate2::bufread::GzDecoder::new(packed);
+        let mut plain = Vec::with_capacity(size);
+        // One byte more than stated tells a longer one; the end of the data must be seen for its checksum.
+        let read = (&mut decoder).take(size as u64 + 1).read_to_end(&mut plain);
+        read.map_err(|e| Error::new(ErrorKind::Decode, "the gzip data is damaged").with_source(e))?;
+        if plain.len() == size && decoder.get_ref().is_empty() {
+            Ok(plain)
+        } else {
+            Err(Error::new(ErrorKind::Decode, "the gzip data is not as long as stated"))
+        }
     }
 }
 

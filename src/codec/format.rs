@@ -2,6 +2,7 @@
 
 use postcard::ser_flavors::Flavor;
 
+use super::guard::{Guard, Limits};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What reads the value out of a deserializer; see [`Format::decode`].
@@ -36,7 +37,8 @@ pub trait Format: Send + Sync + 'static {
 }
 
 /// [postcard](https://postcard.jamesmunns.com/wire-format): compact, fast, specified. The default. Not
-/// self-describing: types that need to look ahead (`serde(untagged)`, `flatten`) want [`JsonFormat`].
+/// self-describing: types that need to look ahead (`serde(untagged)`, `flatten`) want [`JsonFormat`]. Values nested
+/// more than 128 deep are not read.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PostcardFormat;
 
@@ -56,7 +58,15 @@ impl Format for PostcardFormat {
 
     fn decode(&self, bytes: &[u8], visit: Visit<'_>) -> Result<()> {
         let mut deserializer = postcard::Deserializer::from_bytes(bytes);
-        visit(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut deserializer)).map_err(decode_error)?;
+        let limits = Limits::new(bytes.len());
+        let guard = Guard::new(&mut deserializer, &limits);
+        visit(&mut <dyn erased_serde::Deserializer<'_>>::erase(guard)).map_err(|error| {
+            match limits.exceeded() {
+                // postcard's errors keep no text.
+                Some(limit) => Error::new(ErrorKind::Decode, limit),
+                None => decode_error(error),
+            }
+        })?;
         match deserializer.finalize() {
             Ok([]) => Ok(()),
             Ok(rest) => Err(trailing(rest.len())),

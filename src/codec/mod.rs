@@ -2,11 +2,36 @@
 //!
 //! A value is encoded by a [`Format`], perhaps shrunk by a [`Compressor`], and wrapped in a frame that says which
 //! of them were used, so a tier's codec can be changed while old entries stay readable.
+//!
+//! [`Codecs`] is where it comes together: what is known, what is allowed, and whether work is done in place or on the
+//! blocking pool. Below it, everything is a small object that can be used by itself:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tierkeep::Object;
+//! use tierkeep::codec::{JsonFormat, PostcardFormat, value_type};
+//!
+//! let ty = value_type::<Vec<(u32, String)>>();
+//! let value: Object = Arc::new(vec![(7_u32, "seven".to_owned())]);
+//!
+//! let mut json = Vec::new();
+//! ty.encode(&value, &JsonFormat, &mut json)?;
+//! assert_eq!(json, br#"[[7,"seven"]]"#);
+//!
+//! let mut compact = Vec::new();
+//! ty.encode(&value, &PostcardFormat, &mut compact)?;
+//! assert_eq!(compact, b"\x01\x07\x05seven");
+//!
+//! let back = ty.decode(&compact, &PostcardFormat)?;
+//! assert_eq!(back.downcast_ref(), Some(&vec![(7_u32, "seven".to_owned())]));
+//! # Ok::<(), tierkeep::Error>(())
+//! ```
 
 mod codecs;
 mod compressor;
 mod format;
 pub mod frame;
+mod guard;
 mod options;
 mod pool;
 mod stats;
@@ -14,6 +39,8 @@ mod typed;
 mod varint;
 
 pub use codecs::Codecs;
+#[cfg(feature = "gzip")]
+pub use compressor::GzipCompressor;
 #[cfg(feature = "zstd")]
 pub use compressor::ZstdCompressor;
 pub use compressor::{Compressor, PassthroughCompressor};

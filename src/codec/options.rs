@@ -4,8 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::compressor::Compressor;
-use super::format::Format;
+use super::format::{Format, Visit};
+use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Ids from here on are the application's.
+const FIRST_OWN_ID: u8 = 128;
 
 /// Limits of the codec, and the application's own formats and compressors.
 #[derive(Clone)]
@@ -94,6 +98,22 @@ impl CodecOptions {
         self
     }
 
+    /// Makes known what `backend` encodes with, where that is the application's own and not known yet.
+    #[must_use]
+    pub fn backend(mut self, backend: &Arc<dyn Backend>) -> Self {
+        let (format, compressor) = (backend.value_format(), backend.compressor());
+        let known = |f: &Arc<dyn Format>| (f.id(), f.name()) == (format.id(), format.name());
+        if format.id() >= FIRST_OWN_ID && !self.formats.iter().any(known) {
+            self.formats.push(Arc::new(Of(Arc::clone(backend))));
+        }
+        let identity = |c: &dyn Compressor| (c.id(), c.dictionary(), c.name());
+        let known = |c: &Arc<dyn Compressor>| identity(&**c) == identity(compressor);
+        if compressor.id() >= FIRST_OWN_ID && !self.compressors.iter().any(known) {
+            self.compressors.push(Arc::new(Of(Arc::clone(backend))));
+        }
+        self
+    }
+
     /// Whether it can work.
     ///
     /// # Errors
@@ -149,8 +169,59 @@ impl fmt::Debug for CodecOptions {
     }
 }
 
+/// The format and the compressor of a backend.
+struct Of(Arc<dyn Backend>);
+
+impl Format for Of {
+    fn id(&self) -> u8 {
+        self.0.value_format().id()
+    }
+
+    fn name(&self) -> &'static str {
+        self.0.value_format().name()
+    }
+
+    fn alignment(&self) -> usize {
+        self.0.value_format().alignment()
+    }
+
+    fn encode(&self, value: &dyn erased_serde::Serialize, out: &mut Vec<u8>) -> Result<()> {
+        self.0.value_format().encode(value, out)
+    }
+
+    fn decode(&self, bytes: &[u8], visit: Visit<'_>) -> Result<()> {
+        self.0.value_format().decode(bytes, visit)
+    }
+}
+
+impl Compressor for Of {
+    fn id(&self) -> u8 {
+        self.0.compressor().id()
+    }
+
+    fn name(&self) -> &'static str {
+        self.0.compressor().name()
+    }
+
+    fn dictionary(&self) -> u32 {
+        self.0.compressor().dictionary()
+    }
+
+    fn min_size(&self) -> usize {
+        self.0.compressor().min_size()
+    }
+
+    fn compress(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        self.0.compressor().compress(plain, out)
+    }
+
+    fn decompress(&self, packed: &[u8], size: usize) -> Result<Vec<u8>> {
+        self.0.compressor().decompress(packed, size)
+    }
+}
+
 fn own_id(what: &str, id: u8, name: &str) -> Result<()> {
-    if id < 128 {
+    if id < FIRST_OWN_ID {
         return config(format!("{what} `{name}` has id {id}, which is the engine's; take one of 128-255"));
     }
     Ok(())
