@@ -1,0 +1,96 @@
+//! What a read gives back.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::error::Error;
+use crate::value::{BackendLabel, Freshness, Meta, Timestamp};
+
+/// A cached value: derefs to `T`, shares it, and knows where it came from.
+pub struct Hit<T> {
+    value: Arc<T>,
+    tier: Option<BackendLabel>,
+    meta: Meta,
+    now: Timestamp,
+}
+
+impl<T> Hit<T> {
+    pub(crate) fn new(value: Arc<T>, tier: Option<BackendLabel>, meta: Meta, now: Timestamp) -> Self {
+        Self { value, tier, meta, now }
+    }
+
+    /// The value, shared with the cache.
+    pub fn value(&self) -> &Arc<T> {
+        &self.value
+    }
+
+    /// The value, shared with the cache.
+    pub fn into_arc(self) -> Arc<T> {
+        self.value
+    }
+
+    /// The tier that had it; `None` if it was loaded for this call.
+    pub fn tier(&self) -> Option<&BackendLabel> {
+        self.tier.as_ref()
+    }
+
+    /// How old the value was when it was read.
+    pub fn age(&self) -> Duration {
+        self.now.since(self.meta.created)
+    }
+
+    /// What was left of its life when it was read; `None`: it never expires.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.meta.expire.map(|at| at.since(self.now))
+    }
+
+    /// How it stood towards its stamps when it was read.
+    pub fn freshness(&self) -> Freshness {
+        self.meta.freshness(self.now)
+    }
+
+    /// Its stamps.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
+impl<T> Clone for Hit<T> {
+    fn clone(&self) -> Self {
+        Self { value: Arc::clone(&self.value), tier: self.tier.clone(), ..*self }
+    }
+}
+
+impl<T> Deref for Hit<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Hit<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hit").field("value", &self.value).field("tier", &self.tier).finish_non_exhaustive()
+    }
+}
+
+impl<T: Serialize> Serialize for Hit<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
+    }
+}
+
+/// A read with everything it met on its way.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Lookup<T> {
+    /// The value, if some tier had it.
+    pub hit: Option<Hit<T>>,
+    /// Tiers that could not answer and so counted as a miss, with the reason.
+    pub degraded: Vec<Error>,
+}

@@ -1,0 +1,5 @@
+//! Looking into a running cache.
+
+mod inspect;
+
+pub use inspect::{Inspection, TierInspection};
