@@ -38,7 +38,7 @@ fn sized(weight: u32) -> Entry {
 
 fn value(port: &Arc<dyn Port>, key: &CacheKey) -> Option<u64> {
     port.get(&key.probe()).map(|entry| match entry.payload {
-        Payload::Object(object, _) => *object.downcast_ref::<u64>().unwrap(),
+        Payload::Object(object, _) => *object.downcast_ref::<u64>().expect("stored as a u64"),
         Payload::Bytes(_) => panic!("stored as an object"),
     })
 }
@@ -369,7 +369,7 @@ fn web12() -> Option<Vec<CacheKey>> {
     let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("traces");
     let folder = std::env::var_os("TIERKEEP_TRACES").map_or(beside, Into::into);
     let packed = std::fs::read(folder.join("web12.trace.zst")).ok()?;
-    let plain = zstd::decode_all(&packed[..]).unwrap();
+    let plain = zstd::decode_all(&packed[..]).expect("a zstd stream");
     let (requests, rest) = plain.as_chunks::<4>();
     assert!(rest.is_empty() && requests.len() == 95_607, "not the trace it is taken for");
     Some(requests.iter().map(|&request| key("page", u32::from_be_bytes(request).into())).collect())
