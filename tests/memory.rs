@@ -244,25 +244,31 @@ fn during_a_clear_older_puts_act_as_removals_and_newer_ones_stay() {
 
 #[test]
 fn newer_puts_from_other_threads_survive_a_clear() {
-    let backend = MemoryBackend::entries(20_000);
-    let port = backend.port().unwrap();
-    for i in 0..10_000 {
-        port.put(key("k", i), written(i, 1));
-    }
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            for i in (0..10_000).step_by(2) {
-                port.put(key("k", i), written(i, 3));
+    // Many short rounds, so that puts and the clear meet on the same keys.
+    for round in 0..300 {
+        let backend = MemoryBackend::entries(1_000);
+        let port = backend.port().unwrap();
+        let keys: Vec<_> = (0..200).map(|i| key("k", i)).collect();
+        for key in &keys {
+            port.put(key.clone(), written(1, 1));
+        }
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                for key in keys.iter().step_by(2) {
+                    port.put(key.clone(), written(3, 3));
+                }
+            });
+            start.wait();
+            block_on(backend.clear(&Scope::All, stamp(2))).unwrap();
+            for key in keys.iter().skip(1).step_by(2) {
+                assert!(!port.contains(&key.probe()), "older entry after the clear, round {round}");
             }
         });
-        block_on(backend.clear(&Scope::All, stamp(2))).unwrap();
-        for i in (1..10_000).step_by(2) {
-            assert!(!port.contains(&key("k", i).probe()), "older entry {i} after the clear");
+        for key in keys.iter().step_by(2) {
+            assert_eq!(value(&port, key), Some(3), "newer entry, round {round}");
         }
-        writer.join().unwrap();
-    });
-    for i in (0..10_000).step_by(2) {
-        assert_eq!(value(&port, &key("k", i)), Some(i), "newer entry {i}");
     }
 }
 
