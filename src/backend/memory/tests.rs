@@ -96,6 +96,27 @@ fn the_index_agrees_with_the_map_after_threads_have_raced() {
 }
 
 #[test]
+fn a_sweep_never_takes_an_entry_renewed_by_another_thread() {
+    // Many short rounds, so that puts and sweeps meet on the same keys.
+    for round in 0..300 {
+        let store = Store::new(Limit::Entries(100));
+        for i in 0..50 {
+            store.put(key(i), expiring(1, 1));
+        }
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                (0..50).for_each(|i| store.put(key(i), expiring(1_000, 1)));
+            });
+            start.wait();
+            store.sweep(Timestamp::from_millis(500), 100);
+        });
+        assert_eq!((store.len(), store.indexed()), (50, 50), "round {round}");
+    }
+}
+
+#[test]
 fn shards_are_few_while_the_tier_is_small() {
     for (limit, shards) in [
         (Limit::Entries(1), 1),

@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# The gate: formatting, lints, docs, dependency rules, tests and examples. The same for a person and for CI.
+#
+# Needs cargo; installs a missing C compiler on Debian (as root). One target directory and one debug profile serve all
+# steps but the quick start's, so that little is built twice. The traces that some tests replay are looked for in
+# ./traces and in the folder named by TIERKEEP_TRACES.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+export CARGO_TERM_COLOR=never # the totals are read from cargo's output
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+log="$scratch/tests.log"
+: >"$log"
+tests_failed=0
+
+# Runs a step, and says what it is and how long it took. The first step that fails ends the run; tests are counted.
+step() {
+    local name=$1 start=$SECONDS
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" || { printf -- '-- %s: FAILED after %d s\n' "$name" $((SECONDS - start)) && exit 1; }
+    printf -- '-- %s: %d s\n' "$name" $((SECONDS - start))
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+tools() {
+    have cargo || { echo "cargo is missing: install Rust from https://rustup.rs" && return 1; }
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt || return 1
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy || return 1
+    if ! have cc || ! have pkg-config; then
+        if have apt-get && [ "$(id -u)" -eq 0 ]; then
+            apt-get update -qq || return 1
+            DEBIAN_FRONTEND=noninteractive \
+                apt-get install -y -qq --no-install-recommends build-essential pkg-config || return 1
+        else
+            have cc || { echo "a C compiler is missing: install one (Debian: build-essential)" && return 1; }
+        fi
+    fi
+    cargo --version
+    # Also fetches the index, and fails if Cargo.lock is not up to date.
+    cargo metadata --locked --format-version 1 >/dev/null
+}
+
+# The root crate's features, from the one place that states them.
+features() {
+    sed -n '/^\[features\]/,/^\[/s/^\([a-z0-9][a-z0-9_-]*\) *=.*/\1/p' Cargo.toml | grep -vx default
+}
+
+lint_each_feature() {
+    local feature count=0
+    cargo clippy -q -p tierkeep --lib --no-default-features -- -D warnings || return 1
+    for feature in $(features); do
+        echo "feature $feature"
+        cargo clippy -q -p tierkeep --lib --no-default-features --features "$feature" -- -D warnings || return 1
+        count=$((count + 1))
+    done
+    [ "$count" -gt 0 ] || { echo "no feature was found in Cargo.toml" && return 1; }
+}
+
+docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps; }
+
+# The engine must not bring a runtime into an application that runs on another one.
+neutral() {
+    local tree
+    tree=$(cargo tree -p tierkeep -e normal --prefix none) || return 1
+    if grep -E '^(tokio|async-std|smol|kameo)(-[a-z-]+)? v' <<<"$tree"; then
+        echo "the engine depends on a runtime: cargo tree -p tierkeep -e normal -i <crate>"
+        return 1
+    fi
+    echo "no tokio, async-std, smol or kameo among $(cut -d ' ' -f 1,2 <<<"$tree" | sort -u | wc -l) crates"
+}
+
+# Test failures do not end the run at once, so that one run shows all of them.
+run_tests() {
+    cargo test --no-fail-fast "$@" 2>&1 | tee -a "$log" || tests_failed=1
+}
+
+quick_start() {
+    local dir="$scratch/quickstart" runtime
+    if [ ! -e examples/quickstart.rs ]; then
+        echo "skipped: there is no examples/quickstart.rs"
+        return 0
+    fi
+    cargo build --release --example quickstart || return 1
+    for runtime in tokio async-std smol; do
+        echo "quickstart on $runtime"
+        cargo run -q --release --example quickstart -- --runtime "$runtime" --dir "$dir-$runtime" || return 1
+    done
+    echo "quickstart on smol again, over what the last run left"
+    cargo run -q --release --example quickstart -- --runtime smol --dir "$dir-smol"
+}
+
+dependencies() {
+    if ! cargo deny --version >/dev/null 2>&1; then
+        echo "skipped: cargo-deny is not installed"
+        return 0
+    fi
+    cargo deny check bans licenses || return 1
+    if cargo deny fetch db >/dev/null 2>&1; then
+        cargo deny check advisories
+    else
+        echo "advisories skipped: the advisory database cannot be reached"
+    fi
+}
+
+# Totals over all test binaries, unless one of them ended without telling (it did not build, or was killed).
+totals() {
+    local started told
+    started=$(grep -cE '^ +(Running|Doc-tests) ' "$log" || true)
+    told=$(grep -c '^test result: ' "$log" || true)
+    if [ "$started" -ne "$told" ] || [ "$told" -eq 0 ] || { [ "$tests_failed" -ne 0 ] && ! grep -q '^test result: FAILED' "$log"; }; then
+        echo "no totals: a test binary did not build or did not end by itself, see above"
+        return
+    fi
+    awk '/^test result: / { for (i = 2; i <= NF; i++) {
+             if ($i == "passed;") passed += $(i - 1)
+             if ($i == "failed;") failed += $(i - 1)
+             if ($i == "ignored;") ignored += $(i - 1) } }
+         END { if (ignored) print ignored " ignored"
+               print passed + 0 " passed, " failed + 0 " failed" }' "$log"
+}
+
+step "tools" tools
+step "formatting" cargo fmt --all --check
+step "lints, all features" cargo clippy --workspace --all-targets --all-features -- -D warnings
+step "lints, tests without default features" cargo clippy -p tierkeep --all-targets --no-default-features -- -D warnings
+step "lints, each feature alone" lint_each_feature
+step "docs" docs
+step "runtime neutrality" neutral
+step "dependencies" dependencies
+step "tests and examples, all features" run_tests --workspace --all-features
+step "tests, no default features" run_tests -p tierkeep --no-default-features
+step "quick start" quick_start
+
+printf '\n== done in %d s\n' "$SECONDS"
+totals
+exit "$tests_failed"
