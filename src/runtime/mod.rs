@@ -13,6 +13,7 @@ pub use actor::{
     RejectReason, Rejected,
 };
 pub use restart::{RestartCounter, RestartDecision, RestartPolicy};
+pub(crate) use task::panic_message;
 pub use task::{TaskError, TaskHandle};
 
 use std::fmt;
