@@ -211,6 +211,9 @@ pub struct Entry {
     pub payload: Payload,
     /// When it was written and how long it lives. From a byte tier, the frame inside the payload decides instead.
     pub meta: Meta,
+    /// Written by an earlier opening of the store it comes from: older than every write of this process, whatever
+    /// its stamp says (the clock may have been ahead then). Only a store sets it; default false.
+    pub inherited: bool,
 }
 
 /// The name of a tier in errors, metrics and `inspect()`. Cheap to clone.

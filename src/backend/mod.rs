@@ -3,6 +3,9 @@
 //! Only `read`, `write` and `remove` are required; the rest has defaults that a store overrides to be faster (batches),
 //! to keep decoded values (entries), to answer without waiting (a [`Port`]) or to be cleared and reopened.
 
+mod blocking;
+#[cfg(feature = "disk")]
+mod disk;
 mod memory;
 
 pub use memory::MemoryBackend;
@@ -16,7 +19,11 @@ use crate::codec::{Compressor, Format, PassthroughCompressor, PostcardFormat};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{CacheKey, KeyProbe};
 use crate::runtime::RuntimeHandle;
-use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Meta, Payload, Raw, Stamp, Timestamp};
+use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Payload, Raw, Stamp, Timestamp};
+
+pub use blocking::{Blocking, BlockingBackend};
+#[cfg(feature = "disk")]
+pub use disk::{DiskBackend, DiskBuilder, DiskStats};
 
 /// What a backend call returns.
 pub type BackendResult<T> = Result<T>;
@@ -82,16 +89,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Entries with their payload as the tier holds it. Default: [`read_many`](Self::read_many), as bytes.
     async fn read_entries(&self, keys: &[CacheKey]) -> Vec<BackendResult<Option<Entry>>> {
         let values = self.read_many(keys).await;
-        values
-            .into_iter()
-            .map(|value| {
-                // The frame's own stamps decide; these only fill the field.
-                Ok(value?.map(|value| {
-                    let meta = Meta { expire: value.expire(), stale: value.stale(), ..Meta::default() };
-                    Entry { payload: Payload::Bytes(value.into_inner()), meta }
-                }))
-            })
-            .collect()
+        values.into_iter().map(|value| Ok(value?.map(Entry::from_raw))).collect()
     }
 
     /// Stores entries. Default: [`write_many`](Self::write_many), bytes kept until the entry's retain time.
@@ -168,6 +166,12 @@ pub trait Backend: Send + Sync + 'static {
     /// dropped but kept until it returns (stores on the blocking pool). Default: 30 s.
     fn residual(&self) -> Option<Duration> {
         Some(Duration::from_secs(30))
+    }
+
+    /// How many calls occupy a thread of the blocking pool right now, for `inspect()` and the report of a shutdown.
+    /// Default: 0 (the store does not block).
+    fn running_jobs(&self) -> usize {
+        0
     }
 }
 
