@@ -1,5 +1,6 @@
 //! The simulator does what it says.
 
+mod actors;
 mod blocking;
 mod determinism;
 mod faults;
