@@ -199,7 +199,7 @@ fn in_a_batch_single_entries_fail_and_the_others_keep_their_places() {
         assert_eq!(result.is_ok(), w.store.get(&key(id)).is_some(), "entry {id}");
     }
     assert!((20..80).contains(&w.store.len()));
-    assert_eq!(w.plan.count(Fault::Error) as usize, 100 - w.store.len());
+    assert_eq!(w.plan.count(Fault::Error), 100 - w.store.len() as u64);
 }
 
 #[test]
