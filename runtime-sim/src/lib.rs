@@ -39,8 +39,8 @@
 //! assert_eq!(stall.reason, StallReason::Deadlock);
 //! ```
 //!
-//! [`explore`] runs one test under many seeds. [`Faulty`] wraps any backend and makes it fail in every way a store fails, here or on a real runtime; [`MapBackend`]
-//! is a store to put under it.
+//! [`explore`] runs one test under many seeds. [`Faulty`] wraps any backend and makes it fail in every way a store
+//! fails, here or on a real runtime; [`MapBackend`] is a store to put under it.
 //!
 //! What the simulator cannot make repeat: iteration over a `std` `HashMap` with a random state, real clocks, real
 //! threads, and addresses used as values. Keep them out of what you test.
