@@ -39,14 +39,15 @@
 //! assert_eq!(stall.reason, StallReason::Deadlock);
 //! ```
 //!
-//! [`Faulty`] wraps any backend and makes it fail in every way a store fails, here or on a real runtime; [`MapBackend`]
-//! is a store to put under it.
+//! [`explore`] runs one test under many seeds. [`Faulty`] wraps any backend and makes it fail in every way a store
+//! fails, here or on a real runtime; [`MapBackend`] is a store to put under it.
 //!
 //! What the simulator cannot make repeat: iteration over a `std` `HashMap` with a random state, real clocks, real
 //! threads, and addresses used as values. Keep them out of what you test.
 
 mod blocking;
 mod core;
+mod explore;
 mod faults;
 mod map_backend;
 mod options;
@@ -58,6 +59,7 @@ mod state;
 mod timer;
 mod trace;
 
+pub use explore::explore;
 pub use faults::{Fault, FaultPlan, Faulty, Op};
 pub use map_backend::MapBackend;
 pub use options::SimOptions;

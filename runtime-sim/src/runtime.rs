@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tierkeep::Timestamp;
+use tierkeep::runtime::host::spawn_on_flume;
 use tierkeep::runtime::{ActorSpec, Address, BlockingJob, BoxFuture, Instant, Runtime, RuntimeHandle};
 
 use crate::core::Core;
@@ -107,12 +108,12 @@ impl Runtime for SimRuntime {
         self.core.options.parallelism
     }
 
-    #[expect(
-        clippy::unimplemented,
-        reason = "the engine's host is on its way; this override goes when it is here"
-    )]
-    fn spawn_actor(&self, _: &RuntimeHandle, _: ActorSpec) -> Address {
-        unimplemented!("actors need the engine's host")
+    /// On the engine's own host, whose task is named after the actor in stall reports.
+    fn spawn_actor(&self, runtime: &RuntimeHandle, spec: ActorSpec) -> Address {
+        self.core.lock().next_name = Some(Arc::clone(&spec.name));
+        let address = spawn_on_flume(runtime, spec);
+        self.core.lock().next_name = None;
+        address
     }
 }
 

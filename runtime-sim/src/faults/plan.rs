@@ -170,8 +170,8 @@ impl FaultPlan {
         }
     }
 
-    /// Strikes the next `times` calls that `fault` can strike. Scripted faults come in the order they were given,
-    /// before those by probability; in a batch, one by entry strikes one entry.
+    /// Strikes the next `times` calls that `fault` can strike. Scripted faults come before those by probability. A
+    /// call takes the first that fits it, in the order they were given; in a batch, one by entry strikes one entry.
     pub fn next(&self, fault: Fault, times: usize) {
         self.lock().script.extend(std::iter::repeat_n((None, fault), times));
     }
@@ -234,8 +234,9 @@ impl FaultPlan {
         if !plan.enabled {
             return (None, vec![None; entries]);
         }
-        let whole = plan.pick(op, false);
-        (whole, (0..entries).map(|_| plan.pick(op, true)).collect())
+        let whole = plan.pick(op, false, true);
+        // A call that is struck as a whole does not use up what is scripted for its successors.
+        (whole, (0..entries).map(|_| plan.pick(op, true, whole.is_none())).collect())
     }
 
     pub(super) fn delay(&self) -> Duration {
@@ -284,17 +285,21 @@ impl FaultPlan {
 }
 
 impl Plan {
-    fn pick(&mut self, op: Op, by_entry: bool) -> Option<Fault> {
+    fn pick(&mut self, op: Op, by_entry: bool, scripted: bool) -> Option<Fault> {
         let fits = |fault: Fault| fault.by_entry() == by_entry && fault.strikes(op);
-        // Only the head of the script: faults strike in the order they were given.
-        let scripted =
-            self.script.front().is_some_and(|&(on, fault)| fits(fault) && on.is_none_or(|on| on == op));
-        let fault =
-            if scripted { self.script.pop_front().map(|(_, fault)| fault) } else { self.roll(op, &fits) };
+        let fault = match self.scripted(op).filter(|&at| scripted && fits(self.script[at].1)) {
+            Some(at) => self.script.remove(at).map(|(_, fault)| fault),
+            None => self.roll(op, &fits),
+        };
         if let Some(fault) = fault {
             self.counts[fault as usize] += 1;
         }
         fault
+    }
+
+    /// The scripted fault whose turn it is at a call of `op`: those for other calls may wait before it.
+    fn scripted(&self, op: Op) -> Option<usize> {
+        self.script.iter().position(|&(on, fault)| fault.strikes(op) && on.is_none_or(|on| on == op))
     }
 
     fn roll(&mut self, op: Op, fits: &dyn Fn(Fault) -> bool) -> Option<Fault> {

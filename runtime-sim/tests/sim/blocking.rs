@@ -10,20 +10,23 @@ use tierkeep_sim::{Drained, Sim, SimOptions, StallReason};
 use crate::{Log, handle};
 
 #[test]
-fn jobs_finish_in_seeded_order() {
-    let orders: HashSet<Vec<u32>> = (0..100)
-        .map(|seed| {
-            let sim = Sim::new(seed);
-            let (runtime, log) = (handle(&sim), Log::new());
-            for job in 0..3 {
-                let log = log.clone();
-                drop(runtime.spawn_blocking(move || log.push(job)));
-            }
-            assert_eq!(sim.run_until_idle(Duration::from_secs(1)).unwrap(), Drained::Idle);
-            log.all()
-        })
-        .collect();
-    assert_eq!(orders.len(), 6);
+fn jobs_finish_in_seeded_order_even_when_they_take_equally_long() {
+    let ms = Duration::from_millis;
+    for delay in [ms(0)..=ms(2), ms(1)..=ms(1)] {
+        let orders: HashSet<Vec<u32>> = (0..100)
+            .map(|seed| {
+                let sim = Sim::with(SimOptions::new(seed).blocking_delay(delay.clone()));
+                let (runtime, log) = (handle(&sim), Log::new());
+                for job in 0..3 {
+                    let log = log.clone();
+                    drop(runtime.spawn_blocking(move || log.push(job)));
+                }
+                assert_eq!(sim.run_until_idle(Duration::from_secs(1)).unwrap(), Drained::Idle);
+                log.all()
+            })
+            .collect();
+        assert_eq!(orders.len(), 6, "{delay:?}");
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tierkeep_sim::{Sim, SimOptions, TraceEvent};
 
 use crate::{Log, handle, step_aside};
@@ -74,14 +76,15 @@ fn equal_deadlines_fire_in_seeded_order() {
             // Exact time, so that the order can come from nothing else.
             let sim = Sim::with(SimOptions::new(seed).poll_cost(Duration::ZERO));
             let (runtime, log) = (handle(&sim), Log::new());
-            for task in 0..3 {
-                let (sleep, log) = (runtime.sleep(Duration::from_secs(1)), log.clone());
-                drop(runtime.spawn(async move {
-                    sleep.await;
-                    log.push(task);
-                }));
-            }
-            sim.run_until_idle(Duration::from_secs(2)).unwrap();
+            // Within one task, so that it is the timers' order and not the tasks'.
+            let mut sleeps: FuturesUnordered<_> =
+                (0..3).map(|timer| runtime.sleep(Duration::from_secs(1)).map(move |()| timer)).collect();
+            sim.block_on(async {
+                while let Some(timer) = sleeps.next().await {
+                    log.push(timer);
+                }
+            })
+            .unwrap();
             log.all()
         })
         .collect();

@@ -199,7 +199,7 @@ fn in_a_batch_single_entries_fail_and_the_others_keep_their_places() {
         assert_eq!(result.is_ok(), w.store.get(&key(id)).is_some(), "entry {id}");
     }
     assert!((20..80).contains(&w.store.len()));
-    assert_eq!(w.plan.count(Fault::Error) as usize, 100 - w.store.len());
+    assert_eq!(w.plan.count(Fault::Error), 100 - w.store.len() as u64);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn opening_and_reopening_fail_when_told() {
     w.plan.next(Fault::FailReopen, 1);
     w.plan.next(Fault::RefuseOpen, 1);
     let context = OpenContext::new(w.runtime.clone());
-    assert!(w.within_a_second(w.write(1, b"a")).unwrap().unwrap().is_ok(), "not the script's head");
+    assert!(w.within_a_second(w.write(1, b"a")).unwrap().unwrap().is_ok(), "neither concerns it");
     assert!(w.within_a_second(w.backend.reopen()).unwrap().is_err());
     assert!(w.within_a_second(w.backend.open(&context)).unwrap().is_err());
     assert!(w.within_a_second(w.backend.open(&context)).unwrap().is_ok());
@@ -226,4 +226,17 @@ fn rates_hold_until_healed_or_disabled() {
     assert!(w.within_a_second(w.backend.flush()).unwrap().is_ok(), "rates are for reads, writes, removals");
     w.plan.heal();
     assert!(w.within_a_second(w.write(1, b"a")).unwrap().unwrap().is_ok());
+}
+
+#[test]
+fn a_call_takes_the_first_scripted_fault_that_fits_it() {
+    let w = World::new(1);
+    w.plan.next_on(Op::Read, Fault::Error, 1);
+    w.plan.next_on(Op::Write, Fault::Hang, 1);
+    w.plan.next(Fault::Error, 1);
+    assert!(w.within_a_second(w.write(1, b"a")).is_none());
+    assert!(w.within_a_second(w.write(1, b"a")).unwrap().unwrap().is_err());
+    assert!(w.within_a_second(w.write(1, b"a")).unwrap().unwrap().is_ok());
+    assert!(w.within_a_second(w.backend.read(&key(1))).unwrap().is_err());
+    assert!(w.within_a_second(w.backend.read(&key(1))).unwrap().is_ok());
 }

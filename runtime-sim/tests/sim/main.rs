@@ -1,5 +1,8 @@
 //! The simulator does what it says.
 
+#![expect(clippy::unwrap_used, reason = "tests and what they share may panic")]
+
+mod actors;
 mod blocking;
 mod determinism;
 mod faults;
