@@ -1,19 +1,31 @@
 //! Tierkeep: an actor-based, runtime-agnostic, tiered cache engine.
 
 pub mod backend;
+mod cache;
 pub mod codec;
+pub mod composition;
 mod error;
+mod hit;
 mod key;
+mod load;
+mod observe;
+mod order;
+mod region;
 pub mod runtime;
 mod tier;
 mod value;
 
 pub use backend::{Backend, BackendResult, MemoryBackend};
+pub use cache::{Cache, CacheBuilder};
+pub use composition::{Compose, Composition};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "testing")]
 pub use key::deterministic_hashing;
 pub use key::{CacheKey, KeyHash, KeyHasher, KeyPart, KeyParts, KeyProbe, KeyWriter};
-pub use tier::{BreakerOptions, BreakerState};
+pub use hit::{Hit, Lookup};
+pub use observe::{Inspection, TierInspection};
+pub use region::{Region, RegionBuilder};
+pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};
 pub use value::{
     BackendLabel, CacheValue, DeleteStatus, Entry, Freshness, Meta, Object, Payload, Raw, Stamp, Timestamp,
 };

@@ -19,6 +19,7 @@ use crate::codec::{Compressor, Format, PassthroughCompressor, PostcardFormat};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{CacheKey, KeyProbe};
 use crate::runtime::RuntimeHandle;
+use crate::tier::TierOptions;
 use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Payload, Raw, Stamp, Timestamp};
 
 pub use blocking::{Blocking, BlockingBackend};
@@ -131,6 +132,11 @@ pub trait Backend: Send + Sync + 'static {
     /// [`ErrorKind::Config`], with a message that names what must change.
     fn validate(&self) -> BackendResult<()> {
         Ok(())
+    }
+
+    /// How a tier on this backend behaves unless the application says otherwise. Default: [`TierOptions::default`].
+    fn tier_options(&self) -> TierOptions {
+        TierOptions::default()
     }
 
     /// How full it is, for `inspect()`. Must not wait. Default: nothing is known.

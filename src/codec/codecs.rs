@@ -151,6 +151,17 @@ impl Codecs {
         self.pool.run(move || ty.check(&value, backend.value_format())).await?
     }
 
+    /// What `value` weighs in memory, in bytes: counted in place if it is small, else on the pool.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Panicked`] if the application's weigher panics, [`ErrorKind::Overloaded`] if the pool is full.
+    pub async fn weigh(self: &Arc<Self>, value: Object, ty: Arc<dyn ValueType>) -> Result<u32> {
+        if !exceeds(&value, &*ty, self.options.inline_encode) {
+            return contained(|| Ok(ty.weigh(&value)));
+        }
+        self.pool.run(move || ty.weigh(&value)).await
+    }
+
     /// The counters so far.
     pub fn stats(&self) -> CodecStats {
         CodecStats {

@@ -1,6 +1,6 @@
 //! Composition: several tiers as one cache.
 //!
-//! The [supervisor](supervisor) is the control plane: it starts the tiers' actors and publishes the route. Callers are
+//! The supervisor is the control plane: it starts the tiers' actors and publishes the route. Callers are
 //! the data plane: they follow the route themselves, so that the supervisor is never in their way.
 
 mod compose;
@@ -16,7 +16,7 @@ mod write;
 pub use compose::{Compose, Composition};
 pub(crate) use engine::{Engine, EngineOptions};
 pub use policy::{ReadPolicy, RefillContext, RefillPolicy, WritePolicy};
-pub(crate) use read::Found;
+pub(crate) use read::{Found, Reading};
 pub(crate) use refill::Refill;
 pub use shutdown::{ShutdownReport, TierShutdown};
 #[cfg(feature = "testing")]

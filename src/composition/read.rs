@@ -26,6 +26,8 @@ pub(crate) struct Found {
     pub(crate) meta: Meta,
     /// The index of the tier that had it.
     pub(crate) tier: usize,
+    /// When it was read.
+    pub(crate) now: Timestamp,
 }
 
 /// What became of a read.
@@ -54,14 +56,15 @@ impl Engine {
         let entry = port.get(probe)?;
         let Payload::Object(object, _) = entry.payload else { return None };
         let meta = self.order.admit(probe.prefix(), entry.meta, false)?;
+        let now = self.runtime.wall();
         let usable = !tier.core.hides(&meta)
-            && !meta.is_expired(self.runtime.wall())
+            && !meta.is_expired(now)
             && Any::type_id(&*object) == ty.type_id();
         // What is not usable is counted, with its reason, by the full read that follows.
         usable.then(|| {
             Counters::one(&tier.core.counters.hits);
             Counters::one(&tier.core.counters.port_reads);
-            Found { object, meta, tier: 0 }
+            Found { object, meta, tier: 0, now }
         })
     }
 
@@ -258,7 +261,7 @@ impl Engine {
             ));
         }
         Counters::one(&counters.hits);
-        Ok(Some(Found { object, meta, tier: index }))
+        Ok(Some(Found { object, meta, tier: index, now }))
     }
 
     /// Hands a hit to the refill lane for the tiers above it that missed.

@@ -2,4 +2,4 @@
 
 mod single_flight;
 
-pub(crate) use single_flight::{Flights, Role};
+pub(crate) use single_flight::{Flights, Landed, Role};

@@ -110,10 +110,10 @@ impl Flight {
 }
 
 impl Lead<'_> {
-    /// Gives the result to everyone who waits.
-    pub(crate) fn land(self, landed: Landed) {
+    /// Gives the result to everyone who waits, and to those who ask until this is dropped.
+    pub(crate) fn land(&self, landed: Landed) {
         *lock(&self.flight.state) = State::Landed(landed);
-        // The rest is the drop's.
+        self.flight.landed.notify(usize::MAX);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
+use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
 
 use super::breaker::{Admission, Breaker};
@@ -462,7 +463,7 @@ impl TierCore {
 
     // ---- repair of the whole tier
 
-    pub(super) fn is_bypassed(&self) -> bool {
+    pub(crate) fn is_bypassed(&self) -> bool {
         self.gate.load(Ordering::Acquire) & BYPASS != 0
     }
 
@@ -527,11 +528,6 @@ impl TierCore {
         lock(&self.ledger).quarantined
     }
 
-    /// Whether the quarantine overflowed.
-    pub(crate) fn bypassed(&self) -> bool {
-        self.is_bypassed()
-    }
-
     /// Keys the ledger knows of.
     pub(crate) fn ledger_keys(&self) -> usize {
         lock(&self.ledger).keys.len()
@@ -545,6 +541,19 @@ impl TierCore {
     /// Calls that have not returned.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is queued or in flight and nothing waits to be made good.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_quiet() && self.queued() == 0 && !self.needs_repair()
+    }
+
+    /// Makes what the backend acknowledged durable.
+    pub(crate) async fn flush(&self) -> Result<()> {
+        match AssertUnwindSafe(self.backend.flush()).catch_unwind().await {
+            Ok(result) => result,
+            Err(panic) => Err(backend_panic(&panic_message(&*panic))),
+        }
     }
 
     /// Deletes a bounded number of expired entries.
