@@ -5,6 +5,8 @@
 //! task or thread but through this trait, which is what lets the simulator drive all of it.
 
 mod actor;
+#[cfg(feature = "testing")]
+pub mod conformance;
 mod flume_host;
 pub mod host;
 mod restart;
