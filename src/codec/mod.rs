@@ -49,4 +49,5 @@ pub use frame::{Encoded, Header};
 pub use options::CodecOptions;
 pub use pool::CodecPool;
 pub use stats::CodecStats;
+pub(crate) use typed::{Typed, Weigher};
 pub use typed::{ValueType, value_type};

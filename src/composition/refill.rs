@@ -64,14 +64,13 @@ impl Handler for RefillLane {
     fn handle(&mut self, message: Envelope) {
         let (Ok(mut refill), Some(engine)) = (message.open::<Refill>(), self.engine.upgrade()) else { return };
         let route = engine.route.load_full();
-        refill.tiers.retain(|&index| {
-            let tier = &route.tiers[index];
-            let in_process = tier.core.holds == Holds::Objects { weighed: false };
-            if in_process {
-                engine.fill_object(tier, &refill, 0, None);
-            }
-            !in_process
-        });
+        let (ready, others): (Vec<_>, Vec<_>) = std::mem::take(&mut refill.tiers)
+            .into_iter()
+            .partition(|&index| route.tiers[index].core.holds == Holds::Objects { weighed: false });
+        for index in ready {
+            engine.fill_object(&route.tiers[index], &refill, 0, None);
+        }
+        refill.tiers = others;
         if !refill.tiers.is_empty() {
             self.load.encoding.fetch_add(1, Ordering::SeqCst);
             let encoding = Encoding(Arc::clone(&self.load));

@@ -29,7 +29,7 @@ impl TierCore {
     }
 
     /// Keeps a clear that the backend has not recorded.
-    pub(super) fn retry_clear(&self, scope: Scope, stamp: Stamp) {
+    pub(crate) fn retry_clear(&self, scope: Scope, stamp: Stamp) {
         {
             let mut clears = lock(&self.clears);
             clears.push((scope, stamp));

@@ -241,7 +241,7 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(Entry { payload, meta }: Entry, id: u64) -> Self {
+    fn new(Entry { payload, meta, .. }: Entry, id: u64) -> Self {
         let pack = |time: Option<Timestamp>| time.unwrap_or(Timestamp::MAX);
         Self {
             payload,
@@ -256,7 +256,7 @@ impl Slot {
 
     fn into_entry(self) -> Entry {
         let meta = self.meta();
-        Entry { payload: self.payload, meta }
+        Entry { payload: self.payload, meta, inherited: false }
     }
 
     fn meta(&self) -> Meta {
