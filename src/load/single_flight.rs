@@ -60,7 +60,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Flights {
     fn shard(&self, key: &CacheKey) -> MutexGuard<'_, HashMap<CacheKey, Arc<Flight>, KeyHash>> {
-        #[expect(clippy::cast_possible_truncation, reason = "taken modulo the shards")]
         let index = (key.hash_u64() >> 48) as usize % SHARDS;
         lock(&self.shards[index])
     }

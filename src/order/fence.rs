@@ -33,7 +33,6 @@ impl Fences {
 
     fn index(&self, hash: u64) -> usize {
         // The upper bits: maps keyed by the same hash use the lower ones.
-        #[expect(clippy::cast_possible_truncation, reason = "masked to the table's length")]
         let index = (hash >> 32) as usize;
         index & (self.stripes.len() - 1)
     }

@@ -143,6 +143,11 @@ pub trait Mailbox: Send + Sync + 'static {
     /// How many messages wait.
     fn len(&self) -> usize;
 
+    /// Whether no message waits.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Where the actor stands.
     fn state(&self) -> ActorState;
 
