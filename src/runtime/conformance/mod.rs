@@ -48,7 +48,8 @@ pub const CASES: &[(&str, Case)] = crate::__runtime_cases!(__runtime_list);
 macro_rules! __runtime_tests {
     ([$run:expr] $($module:ident { $($case:ident)* })*) => {
         fn run_conformance_case(case: $crate::runtime::conformance::Case) {
-            ($run)(case)
+            let run: fn($crate::runtime::conformance::Case) = $run;
+            run(case)
         }
 
         $(mod $module {
