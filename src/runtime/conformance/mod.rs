@@ -112,6 +112,7 @@ macro_rules! __runtime_cases {
                 going_down_releases_blocked_senders
                 a_blocked_sender_survives_a_restart
                 an_actor_that_is_down_returns_by_itself
+                an_outage_is_forgotten_after_the_return
                 attempts_go_on_for_ever
                 failures_outside_of_the_window_are_forgotten
                 the_backoff_grows_to_its_maximum
