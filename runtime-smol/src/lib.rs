@@ -12,19 +12,30 @@
 mod clock;
 mod task;
 
+use std::sync::Arc;
+
+use smol::Executor;
 use tierkeep::Timestamp;
 use tierkeep::runtime::{BlockingJob, BoxFuture, Instant, Runtime};
 
-/// smol's global executor, timers and blocking pool.
+/// smol's timers and blocking pool, with its global executor or one of your own.
 #[derive(Debug, Clone)]
 pub struct SmolRuntime {
+    executor: Option<Arc<Executor<'static>>>,
     clock: clock::Clock,
 }
 
 impl SmolRuntime {
-    /// A handle to smol's global runtime, which starts by itself. The monotonic clock starts now.
+    /// A handle to smol's global executor, which starts by itself (with `SMOL_THREADS` threads, by default one). The
+    /// monotonic clock starts now.
     pub fn new() -> Self {
-        Self { clock: clock::Clock::start() }
+        Self { executor: None, clock: clock::Clock::start() }
+    }
+
+    /// Runs tasks on `executor`, which you drive with its `run` for as long as the cache is used. The monotonic clock
+    /// starts now.
+    pub fn on(executor: Arc<Executor<'static>>) -> Self {
+        Self { executor: Some(executor), clock: clock::Clock::start() }
     }
 }
 
@@ -40,7 +51,7 @@ impl Runtime for SmolRuntime {
     }
 
     fn execute(&self, task: BoxFuture<'static, ()>) {
-        task::execute(task);
+        task::execute(self.executor.as_deref(), task);
     }
 
     fn execute_blocking(&self, job: BlockingJob) {

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use smol::Executor;
 use tierkeep::runtime::{BlockingJob, BoxFuture};
 
 #[expect(clippy::disallowed_methods, reason = "this is the runtime seam")]
-pub(crate) fn execute(task: BoxFuture<'static, ()>) {
+pub(crate) fn execute(executor: Option<&Executor<'static>>, task: BoxFuture<'static, ()>) {
+    let task = match executor {
+        Some(executor) => executor.spawn(task),
+        None => smol::spawn(task),
+    };
     // Dropping smol's handle would cancel.
-    smol::spawn(task).detach();
+    task.detach();
 }
 
 pub(crate) fn execute_blocking(job: BlockingJob) {

@@ -92,6 +92,8 @@ impl Mailbox for KameoMailbox {
             }
         };
         self.queued.fetch_sub(1, Ordering::SeqCst);
+        // A stop may have been waiting for this message.
+        self.life.wake();
         Err(Rejected { message, reason })
     }
 

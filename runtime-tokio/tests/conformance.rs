@@ -5,7 +5,7 @@ use tierkeep_tokio::TokioRuntime;
 use tokio::runtime::Builder;
 
 fn run(mut builder: Builder, case: Case) {
-    let runtime = builder.enable_time().build().unwrap();
+    let runtime = builder.enable_time().build().expect("a runtime");
     runtime.block_on(case(TokioRuntime::new(runtime.handle().clone()).into()));
 }
 
@@ -66,7 +66,7 @@ mod flume_host {
     }
 
     tierkeep::runtime_conformance!(|case| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().expect("a runtime");
         runtime.block_on(case(OnFlume(TokioRuntime::new(runtime.handle().clone())).into()));
     });
 }

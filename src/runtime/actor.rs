@@ -32,7 +32,8 @@ impl fmt::Debug for Envelope {
 
 /// One incarnation of an actor. Dropped when it panics, is replaced or stops.
 pub trait Handler: Send + 'static {
-    /// Whether it can take another message; while it cannot, messages wait in the mailbox.
+    /// Whether it can take another message; while it cannot, messages wait in the mailbox. Called whenever the host's
+    /// task is woken, messages or not, so a handler may drive its own futures here.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _ = cx;
         Poll::Ready(())
@@ -42,8 +43,8 @@ pub trait Handler: Send + 'static {
     /// the message being handled is lost, those waiting are handled by the next one.
     fn handle(&mut self, message: Envelope);
 
-    /// Called after `handle` when no further message is waiting right now, and at least every 64 messages: the
-    /// moment to send on what was gathered.
+    /// Called after `handle` when no further message is waiting right now or `poll_ready` has become pending, and at
+    /// least every 64 messages: the moment to send on what was gathered.
     fn idle(&mut self) {}
 }
 
@@ -151,17 +152,22 @@ pub trait Mailbox: Send + Sync + 'static {
     /// Where the actor stands.
     fn state(&self) -> ActorState;
 
-    /// Asks the actor to handle what is queued and then stop; later messages are rejected.
+    /// Asks the actor to handle what is queued and then stop; later messages are rejected, and so are those of senders
+    /// that wait for room.
+    ///
+    /// It waits for a handler that is not ready and, if messages are queued, for an incarnation that is being made:
+    /// [`kill`](Self::kill) does not. A delay before a restart is skipped; an actor that is down stops at once.
     fn stop(&self);
 
     /// Stops the actor now; what is queued is dropped.
     fn kill(&self);
 
-    /// Completes once the actor has stopped.
+    /// Completes once the actor has stopped: its handler and its queue are gone, its watch has been told.
     fn stopped(&self) -> BoxFuture<'static, ()>;
 }
 
-/// The sending end of an actor. Cheap to clone; holds no incarnation, so it stays valid over restarts.
+/// The sending end of an actor. Cheap to clone; holds no incarnation, so it stays valid over restarts. Dropping the
+/// last clone [stops](Mailbox::stop) the actor.
 #[derive(Clone)]
 pub struct Address(Arc<dyn Mailbox>);
 

@@ -184,6 +184,8 @@ impl Life {
         self.tell(ActorEvent::Stopped);
         self.phase.fetch_or(ENDED, Ordering::AcqRel);
         self.ended.notify(usize::MAX);
+        // Addresses may live long; they need not keep the host's task.
+        drop(self.host.take());
     }
 
     async fn incarnation(&self, runtime: &RuntimeHandle, source: &mut impl Source) -> Result<(), Error> {

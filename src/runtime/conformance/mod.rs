@@ -48,7 +48,8 @@ pub const CASES: &[(&str, Case)] = crate::__runtime_cases!(__runtime_list);
 macro_rules! __runtime_tests {
     ([$run:expr] $($module:ident { $($case:ident)* })*) => {
         fn run_conformance_case(case: $crate::runtime::conformance::Case) {
-            ($run)(case)
+            let run: fn($crate::runtime::conformance::Case) = $run;
+            run(case)
         }
 
         $(mod $module {
@@ -111,6 +112,7 @@ macro_rules! __runtime_cases {
                 going_down_releases_blocked_senders
                 a_blocked_sender_survives_a_restart
                 an_actor_that_is_down_returns_by_itself
+                an_outage_is_forgotten_after_the_return
                 attempts_go_on_for_ever
                 failures_outside_of_the_window_are_forgotten
                 the_backoff_grows_to_its_maximum

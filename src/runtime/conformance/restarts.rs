@@ -204,6 +204,15 @@ pub async fn an_actor_that_is_down_returns_by_itself(runtime: RuntimeHandle) {
     }
 }
 
+pub async fn an_outage_is_forgotten_after_the_return(runtime: RuntimeHandle) {
+    let mut stage = Stage::new(&runtime, 8, quick(1));
+    stage.expect("Started").await;
+    for expected in ["Restarting", "Down", "Restarting", "Down"] {
+        stage.say(Say::Panic(None));
+        stage.expect_all(&["Failed", expected, "Started"]).await;
+    }
+}
+
 pub async fn attempts_go_on_for_ever(runtime: RuntimeHandle) {
     let retry = Duration::from_millis(2);
     let mut stage = Stage::scripted(&runtime, 8, fragile(retry), [Start::Fail; 12]);
