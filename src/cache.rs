@@ -216,7 +216,11 @@ impl CacheBuilder {
             // What was set on the builder holds over what the composition brought.
             read: if own.read == ReadPolicy::default() { first.read } else { own.read },
             write: if own.write == WritePolicy::default() { first.write } else { own.write },
-            refill: if matches!(own.refill, RefillPolicy::Always) { first.refill } else { own.refill.clone() },
+            refill: if matches!(own.refill, RefillPolicy::Always) {
+                first.refill
+            } else {
+                own.refill.clone()
+            },
             tiers: first.tiers,
         }
     }

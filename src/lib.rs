@@ -19,10 +19,10 @@ pub use backend::{Backend, BackendResult, MemoryBackend};
 pub use cache::{Cache, CacheBuilder};
 pub use composition::{Compose, Composition};
 pub use error::{Error, ErrorKind, Result};
+pub use hit::{Hit, Lookup};
 #[cfg(feature = "testing")]
 pub use key::deterministic_hashing;
 pub use key::{CacheKey, KeyHash, KeyHasher, KeyPart, KeyParts, KeyProbe, KeyWriter};
-pub use hit::{Hit, Lookup};
 pub use observe::{Inspection, TierInspection};
 pub use region::{Region, RegionBuilder};
 pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};

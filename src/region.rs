@@ -108,9 +108,8 @@ where
     /// [`ErrorKind::Config`] for an empty name, no statement about expiry, a zero TTL or a zero deadline;
     /// [`ErrorKind::TypeMismatch`] if the region is open with other types.
     pub fn build(self) -> Result<Region<T, K>> {
-        let config = |message: &str| {
-            Err(Error::new(ErrorKind::Config, format!("region `{}`: {message}", self.name)))
-        };
+        let config =
+            |message: &str| Err(Error::new(ErrorKind::Config, format!("region `{}`: {message}", self.name)));
         if self.name.is_empty() {
             return config("the name is empty");
         }
@@ -419,7 +418,8 @@ impl Store {
         let mut loader = Some(loader);
         loop {
             // Its fence is taken before anything is read, and so before the load.
-            let reading = if self.engine.is_closed() { None } else { Some(self.engine.read(key, &self.ty).await) };
+            let reading =
+                if self.engine.is_closed() { None } else { Some(self.engine.read(key, &self.ty).await) };
             let fence = reading.as_ref().and_then(|reading| reading.fence);
             if let Some(hit) = reading.and_then(|reading| reading.found).and_then(|found| self.hit(found)) {
                 return Ok(hit);
@@ -460,7 +460,13 @@ impl Store {
         }
     }
 
-    async fn load<T, F, Fut, E>(&self, key: &CacheKey, loader: F, deadline: Instant, within: Duration) -> Result<Object>
+    async fn load<T, F, Fut, E>(
+        &self,
+        key: &CacheKey,
+        loader: F,
+        deadline: Instant,
+        within: Duration,
+    ) -> Result<Object>
     where
         T: Send + Sync + 'static,
         F: FnOnce() -> Fut,
@@ -519,5 +525,8 @@ impl Store {
 }
 
 fn late(within: Duration) -> Error {
-    Error::new(ErrorKind::Timeout, format!("not loaded within the load deadline of {} ms", within.as_millis()))
+    Error::new(
+        ErrorKind::Timeout,
+        format!("not loaded within the load deadline of {} ms", within.as_millis()),
+    )
 }

@@ -216,6 +216,13 @@ pub struct Entry {
     pub inherited: bool,
 }
 
+impl Entry {
+    /// An entry of this process.
+    pub fn new(payload: Payload, meta: Meta) -> Self {
+        Self { payload, meta, inherited: false }
+    }
+}
+
 /// The name of a tier in errors, metrics and `inspect()`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BackendLabel(Label);

@@ -25,7 +25,7 @@ fn stamp(time: u64) -> Stamp {
 }
 
 fn object(value: u64, meta: Meta) -> Entry {
-    Entry { payload: Payload::Object(Arc::new(value), 8), meta }
+    Entry::new(Payload::Object(Arc::new(value), 8), meta)
 }
 
 fn written(value: u64, time: u64) -> Entry {
@@ -33,7 +33,7 @@ fn written(value: u64, time: u64) -> Entry {
 }
 
 fn sized(weight: u32) -> Entry {
-    Entry { payload: Payload::Object(Arc::new(()), weight), meta: Meta::default() }
+    Entry::new(Payload::Object(Arc::new(()), weight), Meta::default())
 }
 
 fn value(port: &Arc<dyn Port>, key: &CacheKey) -> Option<u64> {
@@ -69,7 +69,7 @@ fn keeps_an_entry_as_it_was_given() {
 fn a_hit_shares_the_object() {
     let port = MemoryBackend::entries(10).port().unwrap();
     let shared = Arc::new(5_u64);
-    port.put(key("k", 1), Entry { payload: Payload::Object(shared.clone(), 8), meta: Meta::default() });
+    port.put(key("k", 1), Entry::new(Payload::Object(shared.clone(), 8), Meta::default()));
     let hit = port.get(&key("k", 1).probe()).unwrap();
     assert_eq!(Arc::strong_count(&shared), 3, "the test's, the tier's, the hit's");
     drop(hit);

@@ -57,9 +57,8 @@ impl Engine {
         let Payload::Object(object, _) = entry.payload else { return None };
         let meta = self.order.admit(probe.prefix(), entry.meta, false)?;
         let now = self.runtime.wall();
-        let usable = !tier.core.hides(&meta)
-            && !meta.is_expired(now)
-            && Any::type_id(&*object) == ty.type_id();
+        let usable =
+            !tier.core.hides(&meta) && !meta.is_expired(now) && Any::type_id(&*object) == ty.type_id();
         // What is not usable is counted, with its reason, by the full read that follows.
         usable.then(|| {
             Counters::one(&tier.core.counters.hits);
@@ -299,7 +298,8 @@ impl Engine {
             RefillPolicy::When(predicate) => {
                 let from = &route.tiers[found.tier].core.label;
                 let context = RefillContext { key, from, meta: &found.meta };
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| predicate(&context))).unwrap_or(false)
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| predicate(&context)))
+                    .unwrap_or(false)
             }
         }
     }

@@ -62,7 +62,9 @@ impl Handler for RefillLane {
     }
 
     fn handle(&mut self, message: Envelope) {
-        let (Ok(mut refill), Some(engine)) = (message.open::<Refill>(), self.engine.upgrade()) else { return };
+        let (Ok(mut refill), Some(engine)) = (message.open::<Refill>(), self.engine.upgrade()) else {
+            return;
+        };
         let route = engine.route.load_full();
         let (ready, others): (Vec<_>, Vec<_>) = std::mem::take(&mut refill.tiers)
             .into_iter()
@@ -148,7 +150,7 @@ impl Engine {
     fn fill_object(&self, tier: &RouteTier, refill: &Refill, weight: u32, done: Option<oneshot::Sender<()>>) {
         let meta = refill.meta.capped(tier.core.options.ttl_cap, self.runtime.wall());
         let payload = Payload::Object(Arc::clone(&refill.object), weight);
-        send_fill(tier, refill, Entry { payload, meta, inherited: false }, done);
+        send_fill(tier, refill, Entry::new(payload, meta), done);
     }
 
     async fn fill_bytes(&self, tier: &RouteTier, refill: &Refill) -> Result<()> {
@@ -158,7 +160,7 @@ impl Engine {
             .await?;
         let meta = refill.meta.capped(tier.core.options.ttl_cap, self.runtime.wall());
         let payload = Payload::Bytes(encoded.seal(&refill.key, &meta));
-        send_fill(tier, refill, Entry { payload, meta, inherited: false }, None);
+        send_fill(tier, refill, Entry::new(payload, meta), None);
         Ok(())
     }
 

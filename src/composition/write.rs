@@ -55,7 +55,8 @@ impl Engine {
         self.check_open()?;
         let route = self.route.load_full();
         let prepared = self.prepare(&route, object, ty).await.map_err(|error| error.for_key(key))?;
-        let (write, mutations) = self.begin(&route, key, |write| self.seal(&route, object, life, write, prepared));
+        let (write, mutations) =
+            self.begin(&route, key, |write| self.seal(&route, object, life, write, prepared));
         let result = match self.write_policy {
             WritePolicy::Sequential => self.write_in_turn(mutations).await,
             WritePolicy::OptimisticParallel { require_all } => {
@@ -63,7 +64,9 @@ impl Engine {
                 if require_all { all(results) } else { any(results) }
             }
             WritePolicy::Race => self.write_race(mutations).await,
-            WritePolicy::WriteAround => self.write_all(mutations).await.pop().unwrap_or_else(nothing).map(drop),
+            WritePolicy::WriteAround => {
+                self.write_all(mutations).await.pop().unwrap_or_else(nothing).map(drop)
+            }
         };
         drop(write);
         result
@@ -171,10 +174,11 @@ impl Engine {
                 Prepared::Encoded(encoded) => Payload::Bytes(encoded.seal(&write.key, &meta)),
                 Prepared::Shared(twin) => entries[twin].payload.clone(),
             };
-            entries.push(Entry { payload, meta, inherited: false });
+            entries.push(Entry::new(payload, meta));
         }
         let around = self.write_policy == WritePolicy::WriteAround;
-        let change = |(index, entry)| if around && index < last { Change::Remove } else { Change::Set(entry) };
+        let change =
+            |(index, entry)| if around && index < last { Change::Remove } else { Change::Set(entry) };
         entries.into_iter().enumerate().map(change).collect()
     }
 
@@ -207,7 +211,8 @@ impl Engine {
         mutations: Vec<(RouteTier, Mutation, oneshot::Receiver<Settled>)>,
     ) -> Vec<Settled> {
         // All are sent before any is awaited.
-        let sent: Vec<_> = mutations.into_iter().map(|(tier, mutation, answer)| send(tier, mutation, answer)).collect();
+        let sent: Vec<_> =
+            mutations.into_iter().map(|(tier, mutation, answer)| send(tier, mutation, answer)).collect();
         join_all(sent.into_iter().map(|sent| self.settle(sent))).await
     }
 
@@ -232,10 +237,13 @@ impl Engine {
         &self,
         mutations: Vec<(RouteTier, Mutation, oneshot::Receiver<Settled>)>,
     ) -> Result<()> {
-        let sent: Vec<_> = mutations.into_iter().map(|(tier, mutation, answer)| send(tier, mutation, answer)).collect();
+        let sent: Vec<_> =
+            mutations.into_iter().map(|(tier, mutation, answer)| send(tier, mutation, answer)).collect();
         let keys: Vec<_> = sent
             .iter()
-            .map(|sent| (Arc::clone(&sent.tier.core), sent.key.clone(), sent.write.stamp, sent.change.clone()))
+            .map(|sent| {
+                (Arc::clone(&sent.tier.core), sent.key.clone(), sent.write.stamp, sent.change.clone())
+            })
             .collect();
         let mut racing: FuturesUnordered<_> = sent.into_iter().map(|sent| self.settle(sent)).collect();
         let mut failure = None;

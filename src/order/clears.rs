@@ -55,8 +55,7 @@ impl Clears {
         }
         let marks = self.marks.load();
         // `<=` on the time alone: another process's entry of the same time is hidden too, which is the safe side.
-        stamp.time <= marks.all.time
-            || marks.prefixes.get(prefix).is_some_and(|mark| stamp.time <= mark.time)
+        stamp.time <= marks.all.time || marks.prefixes.get(prefix).is_some_and(|mark| stamp.time <= mark.time)
     }
 }
 

@@ -177,12 +177,16 @@ fn send(core: &Arc<TierCore>, batch: &[Job]) -> impl Future<Output = Vec<Result<
     let backend = Arc::clone(&core.backend);
     let stores: Vec<_> =
         batch.iter().filter_map(|job| Some((job.key().clone(), job.entry()?.clone()))).collect();
-    let keys: Vec<_> = if stores.is_empty() { batch.iter().map(|job| job.key().clone()).collect() } else { Vec::new() };
+    let keys: Vec<_> =
+        if stores.is_empty() { batch.iter().map(|job| job.key().clone()).collect() } else { Vec::new() };
     let expected = batch.len();
     async move {
         if keys.is_empty() {
             let results = backend.write_entries(stores).await;
-            complete(results, expected).into_iter().map(|result| result.map(|()| Settlement::Applied)).collect()
+            complete(results, expected)
+                .into_iter()
+                .map(|result| result.map(|()| Settlement::Applied))
+                .collect()
         } else {
             let results = backend.remove_many(&keys).await;
             complete(results, expected).into_iter().map(|result| result.map(removed)).collect()
@@ -280,11 +284,17 @@ fn complete<T>(mut results: Vec<Result<T>>, expected: usize) -> Vec<Result<T>> {
     let got = results.len();
     results.truncate(expected);
     results.resize_with(expected, || {
-        Err(Error::new(ErrorKind::Backend, format!("the backend answered {got} of {expected} keys of a batch")))
+        Err(Error::new(
+            ErrorKind::Backend,
+            format!("the backend answered {got} of {expected} keys of a batch"),
+        ))
     });
     results
 }
 
 fn overdue(what: &str, millis: u128) -> Error {
-    Error::new(ErrorKind::Timeout, format!("the backend did not answer within the {what} deadline of {millis} ms"))
+    Error::new(
+        ErrorKind::Timeout,
+        format!("the backend did not answer within the {what} deadline of {millis} ms"),
+    )
 }

@@ -86,7 +86,8 @@ impl Ledger {
                 }
             }
         } else if state.quarantine.is_some() {
-            let error = Error::new(ErrorKind::Unavailable, "the key is in quarantine; its repair will carry this");
+            let error =
+                Error::new(ErrorKind::Unavailable, "the key is in quarantine; its repair will carry this");
             self.quarantine_mutation(mutation, error, done);
         } else if state.out.is_some() {
             state.waiting.push(mutation);
@@ -100,10 +101,9 @@ impl Ledger {
 
     /// A fill may be written now; at most one attempt is out, and nothing newer is on its way.
     pub(super) fn begin_fill(&mut self, key: &CacheKey) -> Option<Attempt> {
-        let free = self
-            .keys
-            .get(key)
-            .is_none_or(|state| state.out.is_none() && state.waiting.is_empty() && state.quarantine.is_none());
+        let free = self.keys.get(key).is_none_or(|state| {
+            state.out.is_none() && state.waiting.is_empty() && state.quarantine.is_none()
+        });
         free.then(|| {
             let attempt = self.next_attempt();
             self.keys.entry(key.clone()).or_default().out = Some(attempt);
@@ -233,10 +233,7 @@ impl Ledger {
     /// Forgets the key if nothing of it is left.
     pub(super) fn tidy(&mut self, key: &CacheKey) {
         let idle = |state: &KeyState| {
-            state.users == 0
-                && state.out.is_none()
-                && state.waiting.is_empty()
-                && state.quarantine.is_none()
+            state.users == 0 && state.out.is_none() && state.waiting.is_empty() && state.quarantine.is_none()
         };
         if self.keys.get(key).is_some_and(idle) {
             self.keys.remove(key);

@@ -266,6 +266,9 @@ impl<B: Backend> From<B> for Tier {
 
 impl fmt::Debug for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tier").field("label", &self.label).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Tier")
+            .field("label", &self.label)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }

@@ -111,7 +111,8 @@ async fn answers(core: &Arc<TierCore>) -> bool {
     let _count = CallCount::begin(core);
     let key = [CacheKey::new("tierkeep", 0, [KeyPart::flag("probe")])];
     let deadline = core.runtime.now().after(core.options.read_deadline);
-    let call = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(core.backend.read_entries(&key)));
+    let call =
+        futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(core.backend.read_entries(&key)));
     match core.runtime.deadline(deadline, call).await {
         Some(Ok(results)) => results.iter().all(|r| r.as_ref().is_ok_and(|_| true) || unsupported(r)),
         _ => false,

@@ -164,7 +164,7 @@ pub fn stamp(time: u64) -> Stamp {
 pub fn entry(value: impl Into<Raw>, stamp_time: u64, until: Option<u64>) -> Entry {
     let meta =
         Meta { stamp: stamp(stamp_time), expire: until.map(Timestamp::from_millis), ..Meta::default() };
-    Entry { payload: Payload::Bytes(value.into()), meta, inherited: false }
+    Entry::new(Payload::Bytes(value.into()), meta)
 }
 
 pub fn assert_kind<T: std::fmt::Debug>(result: BackendResult<T>, kind: ErrorKind) -> String {

@@ -99,7 +99,7 @@ impl Backend for MemoryBackend {
 
     async fn write(&self, key: &CacheKey, value: CacheValue<Raw>) -> BackendResult<()> {
         let meta = Meta { expire: value.expire(), stale: value.stale(), ..Meta::default() };
-        self.store.put(key.clone(), Entry { payload: Payload::Bytes(value.into_inner()), meta, inherited: false });
+        self.store.put(key.clone(), Entry::new(Payload::Bytes(value.into_inner()), meta));
         Ok(())
     }
 

@@ -256,7 +256,7 @@ impl Slot {
 
     fn into_entry(self) -> Entry {
         let meta = self.meta();
-        Entry { payload: self.payload, meta, inherited: false }
+        Entry::new(self.payload, meta)
     }
 
     fn meta(&self) -> Meta {

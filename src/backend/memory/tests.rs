@@ -13,7 +13,7 @@ fn expiring(at: u64, weight: u32) -> Entry {
         expire: Some(Timestamp::from_millis(at)),
         ..Meta::default()
     };
-    Entry { payload: Payload::Object(Arc::new(()), weight), meta }
+    Entry::new(Payload::Object(Arc::new(()), weight), meta)
 }
 
 #[test]
