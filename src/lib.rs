@@ -23,7 +23,10 @@ pub use hit::{Hit, Lookup};
 #[cfg(feature = "testing")]
 pub use key::deterministic_hashing;
 pub use key::{CacheKey, KeyHash, KeyHasher, KeyPart, KeyParts, KeyProbe, KeyWriter};
-pub use observe::{Inspection, TierInspection};
+pub use observe::{
+    BypassCause, Event, EventKind, EventStream, Health, HealthCause, HealthReason, HealthStatus, HotKey,
+    Inspection, TierInspection,
+};
 pub use region::{Region, RegionBuilder};
 pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};
 pub use value::{

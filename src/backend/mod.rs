@@ -22,6 +22,7 @@ use crate::runtime::RuntimeHandle;
 use crate::tier::TierOptions;
 use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Payload, Raw, Stamp, Timestamp};
 
+pub use crate::observe::Removals;
 pub use blocking::{Blocking, BlockingBackend};
 #[cfg(feature = "disk")]
 pub use disk::{DiskBackend, DiskBuilder, DiskStats};
@@ -232,12 +233,14 @@ impl Scope {
 pub struct OpenContext {
     /// The application's runtime.
     pub runtime: RuntimeHandle,
+    /// Where a store that evicts tells what it drops.
+    pub removals: Removals,
 }
 
 impl OpenContext {
     /// For tests of backends outside a cache.
     pub fn new(runtime: RuntimeHandle) -> Self {
-        Self { runtime }
+        Self { runtime, removals: Removals::default() }
     }
 }
 

@@ -12,6 +12,7 @@ use super::options::CodecOptions;
 use super::pool::{CodecPool, panicked};
 use super::stats::{CodecStats, Counters, Direction, add};
 use super::typed::ValueType;
+use super::work::{CodecWork, Work, timed};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{RuntimeHandle, panic_message};
@@ -25,6 +26,7 @@ pub struct Codecs {
     compressors: BTreeMap<(u8, u32), Arc<dyn Compressor>>,
     pool: Arc<CodecPool>,
     counters: Counters,
+    work: Option<CodecWork>,
 }
 
 impl Codecs {
@@ -33,6 +35,15 @@ impl Codecs {
     /// # Errors
     /// [`ErrorKind::Config`] as [`CodecOptions::validate`].
     pub fn new(options: CodecOptions, runtime: &RuntimeHandle) -> Result<Arc<Self>> {
+        Self::told(options, runtime, None)
+    }
+
+    /// As [`new`](Self::new), telling `work` how long things take.
+    pub(crate) fn told(
+        options: CodecOptions,
+        runtime: &RuntimeHandle,
+        work: Option<CodecWork>,
+    ) -> Result<Arc<Self>> {
         options.validate()?;
         let workers = options.workers.unwrap_or_else(|| runtime.parallelism().saturating_sub(1).max(1));
         let pool = CodecPool::new(runtime.clone(), workers, options.queue);
@@ -45,7 +56,7 @@ impl Codecs {
         for compressor in built_in_compressors().iter().chain(&options.compressors) {
             compressors.insert((compressor.id(), compressor.dictionary()), Arc::clone(compressor));
         }
-        Ok(Arc::new(Self { options, formats, compressors, pool, counters: Counters::default() }))
+        Ok(Arc::new(Self { options, formats, compressors, pool, counters: Counters::default(), work }))
     }
 
     /// Whether what `backend` encodes with can be read again; to be asked once per tier.
@@ -186,7 +197,8 @@ impl Codecs {
         place: &Direction,
     ) -> Result<Encoded> {
         add(&place.encode, 1);
-        let result = contained(|| self.encode_value(value, ty, format, compressor));
+        let encode = || contained(|| self.encode_value(value, ty, format, compressor));
+        let result = timed(self.work.as_ref(), Work::Encode, encode);
         match &result {
             Ok(encoded) => add(&self.counters.bytes.encode, encoded.payload().len()),
             Err(_) => add(&self.counters.failures.encode, 1),
@@ -216,7 +228,7 @@ impl Codecs {
         }
         if compressor.id() != 0 && size > 0 && size >= compressor.min_size() {
             let mut packed = Encoded::buffer(size);
-            compressor.compress(plain, &mut packed)?;
+            timed(self.work.as_ref(), Work::Compress, || compressor.compress(plain, &mut packed))?;
             let length = Encoded::appended(&packed).ok_or_else(|| cut_into(compressor.name()))?.len();
             if length < size {
                 let (id, dictionary) = (compressor.id(), compressor.dictionary());
@@ -235,7 +247,8 @@ impl Codecs {
     ) -> Result<Object> {
         add(&place.decode, 1);
         add(&self.counters.bytes.decode, payload.len());
-        let result = contained(|| self.decode_value(header, payload, ty));
+        let decode = || contained(|| self.decode_value(header, payload, ty));
+        let result = timed(self.work.as_ref(), Work::Decode, decode);
         if result.is_err() {
             add(&self.counters.failures.decode, 1);
         }
@@ -260,7 +273,7 @@ impl Codecs {
                 unknown(&format!("dictionary {} of compressor", header.dictionary), header.compressor)
             }
         })?;
-        let plain = compressor.decompress(payload, size)?;
+        let plain = timed(self.work.as_ref(), Work::Decompress, || compressor.decompress(payload, size))?;
         if plain.len() != size {
             return Err(decode(format!("the value unpacked to {} bytes, not to {size}", plain.len())));
         }

@@ -37,6 +37,7 @@ mod pool;
 mod stats;
 mod typed;
 mod varint;
+mod work;
 
 pub use codecs::Codecs;
 #[cfg(feature = "gzip")]
@@ -51,3 +52,4 @@ pub use pool::CodecPool;
 pub use stats::CodecStats;
 pub(crate) use typed::{Typed, Weigher};
 pub use typed::{ValueType, value_type};
+pub(crate) use work::CodecWork;

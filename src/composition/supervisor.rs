@@ -6,6 +6,7 @@
 use std::sync::{Arc, Weak};
 
 use super::engine::Engine;
+use crate::observe::EventKind;
 use crate::runtime::{
     ActorEvent, ActorFactory, ActorSpec, ActorState, ActorWatch, Address, Envelope, Handler, RestartPolicy,
     RuntimeHandle,
@@ -102,4 +103,12 @@ fn note(core: &TierCore, event: &ActorEvent) {
         ActorEvent::Down(_) => health.state = ActorState::Down,
         ActorEvent::Stopped => health.state = ActorState::Stopped,
     });
+    // Once the health says so: who hears of it may look.
+    match event {
+        ActorEvent::Started => core.tell(EventKind::TierUp),
+        ActorEvent::Restarting(delay) => core.tell(EventKind::TierRestarting { delay: *delay }),
+        ActorEvent::Down(retry) => core.tell(EventKind::TierDown { retry: *retry }),
+        ActorEvent::Stopped => core.tell(EventKind::TierStopped),
+        ActorEvent::Failed(_) => {}
+    }
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::store::{Limit, Store};
-use super::{Backend, BackendResult, Holds, Port, Scope, Usage};
+use super::{Backend, BackendResult, Holds, OpenContext, Port, Scope, Usage};
 use crate::error::{Error, ErrorKind};
 use crate::key::CacheKey;
 use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Meta, Payload, Raw, Stamp, Timestamp};
@@ -139,6 +139,13 @@ impl Backend for MemoryBackend {
         while walk.step(PIECE) {
             yield_now().await;
         }
+        Ok(())
+    }
+
+    /// From here on, events of the cache tell what is evicted and what has expired. A store shared by several caches
+    /// tells the one that opened it last.
+    async fn open(&self, context: &OpenContext) -> BackendResult<()> {
+        self.store.tell(context.removals.clone());
         Ok(())
     }
 
