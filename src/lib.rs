@@ -15,6 +15,8 @@ pub mod runtime;
 mod tier;
 mod value;
 
+#[cfg(feature = "moka")]
+pub use backend::MokaBackend;
 pub use backend::{Backend, BackendResult, MemoryBackend};
 pub use cache::{Cache, CacheBuilder};
 pub use composition::{Compose, Composition};

@@ -7,10 +7,14 @@ mod blocking;
 #[cfg(feature = "disk")]
 mod disk;
 mod memory;
+#[cfg(feature = "moka")]
+mod moka;
 
 pub use memory::MemoryBackend;
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +30,8 @@ pub use crate::observe::Removals;
 pub use blocking::{Blocking, BlockingBackend};
 #[cfg(feature = "disk")]
 pub use disk::{DiskBackend, DiskBuilder, DiskStats};
+#[cfg(feature = "moka")]
+pub use moka::{MokaBackend, RemovalCause};
 
 /// What a backend call returns.
 pub type BackendResult<T> = Result<T>;
@@ -266,4 +272,18 @@ pub trait Port: Send + Sync + 'static {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Lets other tasks run once, on any executor.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

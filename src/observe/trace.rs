@@ -11,6 +11,7 @@ pub(crate) use off::*;
 
 #[cfg(feature = "tracing")]
 mod on {
+    use tracing::instrument::Instrumented;
     use tracing::{Instrument, Span, debug_span, info, warn};
 
     use crate::key::CacheKey;
@@ -27,19 +28,15 @@ mod on {
         }
     }
 
-    pub(crate) fn read<F: Future>(key: &CacheKey, work: F) -> impl Future<Output = F::Output> {
+    pub(crate) fn read<F: Future>(key: &CacheKey, work: F) -> Instrumented<F> {
         work.instrument(debug_span!("tierkeep.read", region = key.prefix()))
     }
 
-    pub(crate) fn write<F: Future>(
-        op: &'static str,
-        key: &CacheKey,
-        work: F,
-    ) -> impl Future<Output = F::Output> {
+    pub(crate) fn write<F: Future>(op: &'static str, key: &CacheKey, work: F) -> Instrumented<F> {
         work.instrument(debug_span!("tierkeep.write", op, region = key.prefix()))
     }
 
-    pub(crate) fn load<F: Future>(key: &CacheKey, work: F) -> impl Future<Output = F::Output> {
+    pub(crate) fn load<F: Future>(key: &CacheKey, work: F) -> Instrumented<F> {
         work.instrument(debug_span!("tierkeep.load", region = key.prefix()))
     }
 
@@ -50,10 +47,10 @@ mod on {
         keys: usize,
         callers: impl IntoIterator<Item = &'a Caller>,
         work: F,
-    ) -> impl Future<Output = F::Output> + use<F> {
+    ) -> Instrumented<F> {
         let span = debug_span!(parent: None, "tierkeep.call", op, tier = tier.as_str(), keys);
         for Caller(caller) in callers {
-            span.follows_from(caller);
+            span.follows_from(caller.clone());
         }
         work.instrument(span)
     }

@@ -15,9 +15,7 @@ mod store;
 mod tests;
 
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -137,7 +135,7 @@ impl Backend for MemoryBackend {
     async fn clear(&self, scope: &Scope, stamp: Stamp) -> BackendResult<()> {
         let mut walk = self.store.clear(scope.clone(), stamp);
         while walk.step(PIECE) {
-            yield_now().await;
+            super::yield_now().await;
         }
         Ok(())
     }
@@ -176,18 +174,4 @@ impl Backend for MemoryBackend {
     fn residual(&self) -> Option<Duration> {
         Some(Duration::ZERO)
     }
-}
-
-/// Lets other tasks run once, on any executor.
-async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if yielded {
-            return Poll::Ready(());
-        }
-        yielded = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
