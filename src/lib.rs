@@ -10,6 +10,7 @@ mod key;
 mod load;
 mod observe;
 mod order;
+mod planted;
 mod region;
 pub mod runtime;
 mod tier;
@@ -23,6 +24,8 @@ pub use hit::{Hit, Lookup};
 #[cfg(feature = "testing")]
 pub use key::deterministic_hashing;
 pub use key::{CacheKey, KeyHash, KeyHasher, KeyPart, KeyParts, KeyProbe, KeyWriter};
+#[cfg(feature = "testing")]
+pub use planted::{Plant, plant};
 pub use observe::{Inspection, TierInspection};
 pub use region::{Region, RegionBuilder};
 pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};

@@ -175,7 +175,7 @@ impl Scenario {
             steps: Vec::new(),
             tiers,
         };
-        let steps = callers * (15 + rng.index(30));
+        let steps = callers * (70 + rng.index(130));
         scenario.steps = (0..steps).map(|id| step(&mut rng, id, &scenario)).collect();
         scenario
     }
