@@ -275,7 +275,8 @@ impl Engine {
             Ok(object) => object,
             Err((header, payload)) => self.codecs.decode(header, payload, Arc::clone(ty)).await?,
         };
-        if Any::type_id(&*object) != ty.type_id() {
+        // Of the type behind the `Arc`: the `Arc` itself has a `type_id` too.
+        if Any::type_id(&*object) != (**ty).type_id() {
             return Err(Error::new(
                 ErrorKind::TypeMismatch,
                 format!("the entry is not a `{}`; use another region or key", ty.type_name()),
