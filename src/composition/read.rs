@@ -253,7 +253,8 @@ impl Engine {
             Ok(object) => object,
             Err((header, payload)) => self.codecs.decode(header, payload, Arc::clone(ty)).await?,
         };
-        if Any::type_id(&*object) != ty.type_id() {
+        // Spelled out: `ty.type_id()` would be `Any`'s, and so the `Arc`'s own.
+        if Any::type_id(&*object) != ValueType::type_id(&**ty) {
             return Err(Error::new(
                 ErrorKind::TypeMismatch,
                 format!("the entry is not a `{}`; use another region or key", ty.type_name()),
