@@ -490,7 +490,7 @@ impl Store {
         }
     }
 
-    fn hit<T: Send + Sync + 'static>(&self, found: Found) -> Option<Hit<T>> {
+    pub(crate) fn hit<T: Send + Sync + 'static>(&self, found: Found) -> Option<Hit<T>> {
         let label = self.engine.route.load().tiers.get(found.tier).map(|tier| tier.core.label.clone());
         let value = Arc::downcast::<T>(found.object).ok()?;
         Some(Hit::new(value, label, found.meta, found.now))

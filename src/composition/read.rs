@@ -195,6 +195,21 @@ impl Engine {
         })
     }
 
+    /// Reads the tier with this label, for tests.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn read_from(
+        &self,
+        label: &str,
+        key: &CacheKey,
+        ty: &Arc<dyn ValueType>,
+    ) -> Result<Option<Found>> {
+        let route = self.route.load_full();
+        match route.tiers.iter().position(|tier| tier.core.label.as_str() == label) {
+            Some(index) => self.read_tier(&route, index, key, ty).await,
+            None => Err(Error::new(ErrorKind::Config, format!("there is no tier `{label}`"))),
+        }
+    }
+
     /// Asks a tier's actor, within the tier's read deadline.
     async fn ask(&self, tier: &RouteTier, key: &CacheKey) -> Result<Option<Entry>> {
         if !tier.serving {
