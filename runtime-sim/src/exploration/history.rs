@@ -119,13 +119,21 @@ impl History {
     }
 
     /// Checks a value that a read of `key` gave, which began at `began` and at `wall` (if the wall clock is steady).
-    pub(super) fn check(&self, key: u64, value: u64, began: Tick, wall: Option<u64>) -> Result<(), Violation> {
+    pub(super) fn check(
+        &self,
+        key: u64,
+        value: u64,
+        began: Tick,
+        wall: Option<u64>,
+    ) -> Result<(), Violation> {
         let mutations = self.keys.get(&key).map(Vec::as_slice).unwrap_or_default();
         let Some(written) = mutations.iter().find(|mutation| mutation.value == Some(value)) else {
             return Err(Violation::Unknown { what: format!("key {key}: value {value}") });
         };
         let replaced = written.left.and_then(|left| {
-            mutations.iter().find(|newer| newer.began > left && newer.completed.is_some_and(|end| end < began))
+            mutations
+                .iter()
+                .find(|newer| newer.began > left && newer.completed.is_some_and(|end| end < began))
         });
         if let Some(newer) = replaced {
             let what = format!(
