@@ -510,7 +510,9 @@ impl Store {
     fn renewed(&self, meta: Meta, ttl: Option<Duration>) -> Meta {
         let now = self.engine.runtime.wall();
         let ttl = match ttl {
-            Some(ttl) if planted(Plant::TtlInSeconds) => Some(Duration::from_secs(ttl.as_secs())).filter(|t| !t.is_zero()),
+            Some(ttl) if planted(Plant::TtlInSeconds) => {
+                Some(Duration::from_secs(ttl.as_secs())).filter(|t| !t.is_zero())
+            }
             ttl => ttl,
         };
         Meta { created: now, expire: ttl.map(|ttl| now.after(ttl)), ..meta }

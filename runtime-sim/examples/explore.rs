@@ -45,7 +45,11 @@ fn main() -> ExitCode {
         totals.play(&scenario, arguments.twice);
     }
     totals.print();
-    if totals.violations + totals.stalls + totals.diverged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if totals.violations + totals.stalls + totals.diverged == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -61,10 +65,15 @@ fn arguments() -> Result<Arguments, String> {
             "--once" => arguments.twice = false,
             "--keep" => {
                 let steps = value()?;
-                let steps = steps.split(',').map(|step| step.parse().map_err(|_| format!("`{step}` is not a step")));
+                let steps =
+                    steps.split(',').map(|step| step.parse().map_err(|_| format!("`{step}` is not a step")));
                 arguments.keep = Some(steps.collect::<Result<_, _>>()?);
             }
-            other => return Err(format!("unknown argument `{other}`; known: --seeds --from --once --plant --keep")),
+            other => {
+                return Err(format!(
+                    "unknown argument `{other}`; known: --seeds --from --once --plant --keep"
+                ));
+            }
         }
     }
     Ok(arguments)

@@ -252,7 +252,9 @@ impl Engine {
             match settled {
                 Ok(_) => {
                     // Those that have not answered settle by quarantine, until they confirm. No effect on the others.
-                    for (core, key, stamp, change) in keys.into_iter().filter(|_| !planted(Plant::RaceLoserShows)) {
+                    for (core, key, stamp, change) in
+                        keys.into_iter().filter(|_| !planted(Plant::RaceLoserShows))
+                    {
                         core.expire(&key, stamp, change);
                     }
                     return Ok(());

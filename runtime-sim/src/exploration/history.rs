@@ -140,7 +140,8 @@ impl History {
         let written = &mutations[read];
         let completed = |mutation: &Mutation| mutation.completed.is_some_and(|end| end < began);
         let left = if in_order { Some(written.began) } else { written.left };
-        let replaced = left.and_then(|left| mutations.iter().find(|newer| newer.began > left && completed(newer)));
+        let replaced =
+            left.and_then(|left| mutations.iter().find(|newer| newer.began > left && completed(newer)));
         let lost = (0..mutations.len()).find(|&other| self.newer.contains(&(key, other, read)));
         let lost = lost.map(|winner| &mutations[winner]).filter(|winner| completed(winner));
         if let Some(newer) = replaced.or(lost) {

@@ -146,9 +146,8 @@ impl Scenario {
         let jumps = chance(&mut rng, 0.1);
         let lying = chance(&mut rng, 0.03);
         let calm = chance(&mut rng, 0.15);
-        let tiers: Vec<_> = (0..[2, 2, 1, 3, 2, 4][rng.index(6)])
-            .map(|index| tier(&mut rng, index, calm, lying))
-            .collect();
+        let tiers: Vec<_> =
+            (0..[2, 2, 1, 3, 2, 4][rng.index(6)]).map(|index| tier(&mut rng, index, calm, lying)).collect();
         let sets = 1 + rng.below(4);
         let keys = sets + 1 + rng.below(3);
         let callers = 2 + rng.index(4);

@@ -171,12 +171,7 @@ fn broken(what: String) -> Outcome {
     Outcome { violations: vec![Violation::Restless { what }], ..Outcome::default() }
 }
 
-fn build(
-    plan: &TierPlan,
-    index: usize,
-    runtime: &RuntimeHandle,
-    plans: &Mutex<Vec<FaultPlan>>,
-) -> Tier {
+fn build(plan: &TierPlan, index: usize, runtime: &RuntimeHandle, plans: &Mutex<Vec<FaultPlan>>) -> Tier {
     let mut tier = match plan.kind {
         Kind::Entries(n) => Tier::new(MemoryBackend::entries(n)),
         Kind::Bytes(n) => Tier::new(MemoryBackend::bytes(n)),
@@ -298,7 +293,8 @@ impl World {
             }
             StepKind::GetMany(keys) => {
                 let (tick, wall) = self.begin_read();
-                let (set, row): (Vec<u64>, Vec<u64>) = keys.iter().partition(|&&key| key < self.scenario.sets);
+                let (set, row): (Vec<u64>, Vec<u64>) =
+                    keys.iter().partition(|&&key| key < self.scenario.sets);
                 for keys in [set, row] {
                     let Some(&first) = keys.first() else { continue };
                     let hits = self.region(first).get_many(&keys).await;
@@ -355,7 +351,8 @@ impl World {
         };
         let begun: Vec<_> = rows.iter().map(|&(key, value)| (key, Some(value))).collect();
         let pending = Pending::begin(self, &begun);
-        let row = |value: u64| Row { id: value, padding: vec![0xab; usize::try_from(value % 97).unwrap_or(0)] };
+        let row =
+            |value: u64| Row { id: value, padding: vec![0xab; usize::try_from(value % 97).unwrap_or(0)] };
         if let [(key, value)] = rows[..] {
             let _ = self.set_rows.set(&key, row(value)).await;
         } else {
@@ -431,7 +428,9 @@ impl World {
         if let Err(violation) = watch.history.check(key, hit.id, began, wall, key >= self.scenario.sets) {
             let from = hit.tier().map_or("a load", |tier| tier.as_str()).to_owned();
             let violation = match violation {
-                Violation::Superseded { what } => Violation::Superseded { what: format!("{what}, from {from}") },
+                Violation::Superseded { what } => {
+                    Violation::Superseded { what: format!("{what}, from {from}") }
+                }
                 other => other,
             };
             watch.outcome.violations.push(violation);
@@ -461,7 +460,8 @@ impl World {
         let inspection = self.cache.inspect();
         let mut restless = Vec::new();
         for tier in &inspection.tiers {
-            let busy = tier.mailbox + tier.queued + tier.calls + tier.quarantined + tier.ledger + tier.blocking_jobs;
+            let busy =
+                tier.mailbox + tier.queued + tier.calls + tier.quarantined + tier.ledger + tier.blocking_jobs;
             if busy > 0 || tier.bypassed || tier.state != ActorState::Running {
                 restless.push(format!(
                     "{}: {:?} mailbox={} queued={} calls={} quarantined={} ledger={} jobs={} bypassed={}",
@@ -506,7 +506,9 @@ impl World {
             if let Some(row) = row
                 && held.iter().any(|(_, value)| *value != row)
             {
-                self.violation(Violation::Disagree { what: format!("key {key}: {held:?}, the database has {row}") });
+                self.violation(Violation::Disagree {
+                    what: format!("key {key}: {held:?}, the database has {row}"),
+                });
             }
         }
     }
@@ -534,8 +536,7 @@ struct Pending<'a> {
 impl<'a> Pending<'a> {
     fn begin(world: &'a World, mutations: &[(u64, Option<u64>)]) -> Self {
         let mut watch = world.watch();
-        let entries =
-            mutations.iter().map(|&(key, value)| (key, watch.history.begin(key, value))).collect();
+        let entries = mutations.iter().map(|&(key, value)| (key, watch.history.begin(key, value))).collect();
         drop(watch);
         Self { world, entries }
     }
