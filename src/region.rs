@@ -21,6 +21,7 @@ use crate::hit::{Hit, Lookup};
 use crate::key::{CacheKey, KeyParts, KeyProbe, KeyWriter};
 use crate::load::{Landed, Role};
 use crate::observe::{Began, trace};
+use crate::planted::{Plant, planted};
 use crate::runtime::Instant;
 use crate::value::{DeleteStatus, Meta, Object};
 
@@ -487,6 +488,11 @@ impl Store {
             let landed = landed.map(|object| (object, life));
             let landed = landed.map(|(object, life)| (object, Meta { stamp, ..self.renewed(life, ttl) }));
             lead.land(landed.clone());
+            let fence = if planted(Plant::FenceAtFill) {
+                self.engine.order.fences.take(key.hash_u64())
+            } else {
+                fence
+            };
             if let (Ok((object, meta)), Some(fence)) = (&landed, fence) {
                 let refill = Refill {
                     key: key.clone(),
@@ -534,7 +540,7 @@ impl Store {
         }
     }
 
-    fn hit<T: Send + Sync + 'static>(&self, found: Found) -> Option<Hit<T>> {
+    pub(crate) fn hit<T: Send + Sync + 'static>(&self, found: Found) -> Option<Hit<T>> {
         let label = self.engine.route.load().tiers.get(found.tier).map(|tier| tier.core.label.clone());
         let value = Arc::downcast::<T>(found.object).ok()?;
         Some(Hit::new(value, label, found.meta, found.now))
@@ -547,6 +553,12 @@ impl Store {
 
     fn renewed(&self, meta: Meta, ttl: Option<Duration>) -> Meta {
         let now = self.engine.runtime.wall();
+        let ttl = match ttl {
+            Some(ttl) if planted(Plant::TtlInSeconds) => {
+                Some(Duration::from_secs(ttl.as_secs())).filter(|t| !t.is_zero())
+            }
+            ttl => ttl,
+        };
         Meta { created: now, expire: ttl.map(|ttl| now.after(ttl)), ..meta }
     }
 

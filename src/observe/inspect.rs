@@ -62,8 +62,10 @@ pub struct TierInspection {
     pub blocking_jobs: usize,
     /// Keys in quarantine: they read as a miss here until the tier confirms their last change.
     pub quarantined: usize,
-    /// Why the whole tier reads as a miss, if it does.
-    pub bypassed: Option<BypassCause>,
+    /// Whether the whole tier reads as a miss.
+    pub bypassed: bool,
+    /// Why, if it does.
+    pub bypass_cause: Option<BypassCause>,
     /// Whether it is only read.
     pub read_only: bool,
     /// Of a read-only tier: the keys that were set or removed above it, of which it shows only later values.
@@ -102,7 +104,8 @@ impl Inspection {
                 calls: core.calls(),
                 blocking_jobs: core.backend.running_jobs(),
                 quarantined: core.quarantined(),
-                bypassed: core.bypass_cause(),
+                bypassed: core.is_bypassed(),
+                bypass_cause: core.bypass_cause(),
                 read_only: core.options.read_only,
                 overruled: core.overruled.len(),
                 decode_alarm: core.decodes.is_alarmed(),

@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::{CacheKey, KeyProbe};
 use crate::observe::{BypassCause, EventKind, Events, Telling, TierMeter, trace};
 use crate::order::Order;
+use crate::planted::{Plant, planted};
 use crate::runtime::{ActorState, RuntimeHandle, panic_message};
 use crate::value::{BackendLabel, DeleteStatus, Meta, Stamp, Timestamp};
 
@@ -98,6 +99,7 @@ impl TierCore {
             label: tier.label,
             port: tier.backend.port(),
             holds: tier.backend.holds(),
+            ledger: Mutex::new(Ledger::new(tier.backend.port().is_some())),
             backend: tier.backend,
             options: tier.options,
             runtime: runtime.clone(),
@@ -105,7 +107,6 @@ impl TierCore {
             counters: Counters::default(),
             gate: AtomicU32::new(0),
             hidden: AtomicU64::new(0),
-            ledger: Mutex::default(),
             queue: Mutex::default(),
             room: AtomicWaker::new(),
             calls: AtomicUsize::new(0),
@@ -123,7 +124,7 @@ impl TierCore {
     pub(crate) fn blocked(&self, key: &CacheKey) -> Option<Error> {
         // Acquire pairs with the store under the ledger's lock, before the mutation returned to its caller.
         let gate = self.gate.load(Ordering::Acquire);
-        if gate == 0 {
+        if gate == 0 || (planted(Plant::PortIgnoresQuarantine) && self.port.is_some()) {
             return None;
         }
         let why = if gate & HELD != 0 {
@@ -192,6 +193,13 @@ impl TierCore {
         lock(&self.ledger).announce(key);
     }
 
+    /// A mutation of `key` drew its number: noted for a planted bug only.
+    pub(crate) fn minted(&self, key: &CacheKey, stamp: Stamp) {
+        if planted(Plant::DropMinted) {
+            lock(&self.ledger).minted(key, stamp);
+        }
+    }
+
     /// A mutation reached the actor.
     pub(crate) fn arrive(self: &Arc<Self>, mutation: Mutation) {
         let refused = self.refusal(&mutation);
@@ -220,6 +228,11 @@ impl TierCore {
     pub(crate) fn lost(self: &Arc<Self>, mutation: &mut Mutation) {
         Counters::one(&self.counters.unconfirmed);
         self.with_ledger(|ledger, done| ledger.lost(mutation, done));
+    }
+
+    /// A planted bug: the mutation is gone as if it had never been.
+    pub(crate) fn forget(&self, key: &CacheKey) {
+        lock(&self.ledger).leave(key);
     }
 
     /// A fill reached the actor. It is void if a mutation of its stripe began since its fence was taken, and given up
@@ -649,6 +662,9 @@ impl TierCore {
 
     /// Makes what the backend acknowledged durable.
     pub(crate) async fn flush(&self) -> Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
         match AssertUnwindSafe(self.backend.flush()).catch_unwind().await {
             Ok(result) => result,
             Err(panic) => Err(backend_panic(&panic_message(&*panic))),

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::observe::trace::Caller;
 use crate::order::{ClearWrite, Fence, Write};
+use crate::planted::{Plant, planted};
 use crate::runtime::Instant;
 use crate::value::{DeleteStatus, Entry, Stamp};
 
@@ -112,6 +113,7 @@ impl Mutation {
         change: Change,
         deadline: Instant,
     ) -> (Self, oneshot::Receiver<Settled>) {
+        core.minted(&write.key, write.stamp);
         let (reply, answer) = oneshot::channel();
         let mutation = Self {
             core: Arc::clone(core),
@@ -137,7 +139,9 @@ impl Mutation {
 
 impl Drop for Mutation {
     fn drop(&mut self) {
-        if self.announced {
+        if self.announced && planted(Plant::LostOnRestart) {
+            self.core.forget(&self.write.key);
+        } else if self.announced {
             let core = Arc::clone(&self.core);
             core.lost(self);
         }
