@@ -28,7 +28,11 @@ pub(crate) async fn run(address: SocketAddr) -> Result<(), Failure> {
 }
 
 fn expect(answer: &str, part: &str) -> Result<(), Failure> {
-    if answer.contains(part) { Ok(()) } else { Err(format!("`{part}` is not in this answer:\n{answer}").into()) }
+    if answer.contains(part) {
+        Ok(())
+    } else {
+        Err(format!("`{part}` is not in this answer:\n{answer}").into())
+    }
 }
 
 /// A GET over a connection of its own.
