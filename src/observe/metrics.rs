@@ -4,7 +4,8 @@
 //! The engine counts for itself, in atomics; what it has counted since the last time is added to the handles every
 //! second and by [`Cache::publish_metrics`](crate::Cache::publish_metrics), which a scrape may call first. So a count
 //! costs a hit nothing more. Durations are recorded where they are measured; those of hits through a port are taken
-//! from one of 64 per thread, recorded 64 times, since reading the clock costs as much as a hit.
+//! from one of 64 per thread, recorded 64 times, since reading the clock costs a good part of a hit. With the feature on
+//! a hit takes 1.1 times as long (measured: 296 against 270 ns where reading the wall clock takes 105).
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
