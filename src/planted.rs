@@ -39,8 +39,6 @@ pub enum Plant {
     RaceLoserShows,
     /// A mutation does not detach the load in flight.
     LateJoiner,
-    /// A clear does not move the fences.
-    ClearKeepsFences,
     /// A clear does not hide what is older.
     ClearHidesNothing,
     /// TTLs are cut to whole seconds, and what is left of a second never expires.
@@ -55,7 +53,7 @@ pub enum Plant {
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 22] = [
         Self::NoFence,
         Self::FenceBusy,
         Self::FenceLate,
@@ -73,7 +71,6 @@ impl Plant {
         Self::BatchShifted,
         Self::RaceLoserShows,
         Self::LateJoiner,
-        Self::ClearKeepsFences,
         Self::ClearHidesNothing,
         Self::TtlInSeconds,
         Self::NoExpiryIsFreshest,

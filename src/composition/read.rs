@@ -45,7 +45,7 @@ pub(crate) struct Reading {
 impl Engine {
     /// The topmost tier's answer through its port, if it has one and has the key: no wait, no message, no allocation.
     pub(crate) fn peek(&self, probe: &KeyProbe<'_>, ty: &dyn ValueType) -> Option<Found> {
-        if self.read_policy == ReadPolicy::Parallel {
+        if self.read_policy == ReadPolicy::Parallel || self.is_closed() {
             return None;
         }
         let route = self.route.load();

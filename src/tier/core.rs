@@ -365,7 +365,8 @@ impl TierCore {
             Work::Repair(_) => true,
             Work::Mutation(_) => lock(&self.ledger).is_out(job.key(), job.attempt),
             Work::Fill(fill) => {
-                lock(&self.ledger).is_out(job.key(), job.attempt) && self.order.fences.holds(fill.fence)
+                let out = planted(Plant::FillNotOut) || lock(&self.ledger).is_out(job.key(), job.attempt);
+                out && self.order.fences.holds(fill.fence)
             }
         });
         if !dropped.is_empty() {
