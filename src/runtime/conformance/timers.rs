@@ -8,7 +8,7 @@ use futures_channel::{mpsc, oneshot};
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 
-use super::probe::{HANG, within};
+use super::stage::{HANG, within};
 use crate::Timestamp;
 use crate::runtime::{Instant, RuntimeHandle};
 
