@@ -1,27 +1,23 @@
 //! The open store: look-ups through the generations, and the one writer that fills and drops them.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use fjall::{Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Keyspace, PersistMode};
 
-use super::generation::{Generation, Summary, cost};
+use super::batch::Batch;
+use super::generation::{Generation, Summary};
+use super::layout::{self, Heritage};
 use super::lock::DirectoryLock;
-use super::marks::{Mark, Marks, decode_mark, mark_key};
+use super::marks::{Mark, Marks, mark_key};
 use super::options::Options;
 use super::record::{Header, Order};
-use super::recovery::{Refusal, open_database, version_file};
+use super::recovery::{Refusal, version_file};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::value::{Raw, Stamp, Timestamp};
-
-const META: &str = "meta";
-const EPOCH: &str = "epoch";
-const LAYOUT: &str = "layout";
-const LAYOUT_VERSION: &[u8] = b"1";
 
 /// fjall makes writers wait for ever behind four unwritten buffers or thirty tables of a keyspace, even after the
 /// threads that would write them have died of a full disk. So the tier waits itself, below those, and gives up.
@@ -48,14 +44,6 @@ pub(super) struct Found {
     pub(super) inherited: bool,
 }
 
-/// What a reopened store takes over from the opening that it replaces.
-#[derive(Clone, Default)]
-pub(super) struct Heritage {
-    pub(super) epoch: Option<u32>,
-    pub(super) marks: Marks,
-    pub(super) clears: u64,
-}
-
 /// Fields are dropped in order: fjall closes before the directory is unlocked.
 pub(super) struct Database {
     options: Arc<Options>,
@@ -79,15 +67,7 @@ impl Database {
         lock: DirectoryLock,
         heritage: &Heritage,
     ) -> Result<Self, (Refusal, DirectoryLock)> {
-        let opened = open_database(options).and_then(|db| {
-            let refused = |e| Refusal::of(&options.directory, e);
-            let meta = db.keyspace(META, KeyspaceCreateOptions::default).map_err(refused)?;
-            check_layout(&meta).map_err(refused)??;
-            let generations = find_generations(&db, &meta, options).map_err(refused)?;
-            let (marks, epoch) = begin_epoch(&db, &meta, heritage).map_err(refused)?;
-            Ok((db, meta, generations, marks, epoch))
-        });
-        let (db, meta, generations, marks, epoch) = match opened {
+        let layout::Opened { db, meta, generations, marks, epoch } = match layout::open(options, heritage) {
             Ok(opened) => opened,
             Err(refusal) => return Err((refusal, lock)),
         };
@@ -138,11 +118,11 @@ impl Database {
                 stale: write.stale,
             };
             let mut frame = &write.frame[..];
-            if let Err(error) = check_key(&write.key).and_then(|()| batch.separate(&write.key, &mut answers))
-            {
+            if let Err(error) = check_key(&write.key) {
                 answers.push(Some(Err(error)));
                 continue;
             }
+            batch.separate(&write.key, &mut answers);
             if header.is_dead(now) {
                 if !self.may_hold(&write.key) {
                     answers.push(Some(Ok(())));
@@ -152,8 +132,7 @@ impl Database {
             }
             batch.add(write.key, &header, frame, &mut answers);
         }
-        batch.commit(&mut answers);
-        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unanswered()))).collect()
+        batch.finish(answers)
     }
 
     /// Removes keys; answers whether each was there.
@@ -167,12 +146,12 @@ impl Database {
         let mut was_there = Vec::with_capacity(keys.len());
         let mut batch = Batch::new(self);
         for key in keys {
-            let ready = check_key(key).and_then(|()| batch.separate(key, &mut answers));
-            if let Err(error) = ready {
+            if let Err(error) = check_key(key) {
                 was_there.push(false);
                 answers.push(Some(Err(error)));
                 continue;
             }
+            batch.separate(key, &mut answers);
             // What cannot be read is taken to be there: hiding it matters more than the count.
             let found = self.newest(key);
             was_there.push(found.as_ref().map_or(true, |found| {
@@ -184,8 +163,7 @@ impl Database {
                 batch.add(key.clone(), &tombstone, &[], &mut answers);
             }
         }
-        batch.commit(&mut answers);
-        let answers = answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unanswered())));
+        let answers = batch.finish(answers).into_iter();
         answers.zip(was_there).map(|(answer, there)| answer.map(|()| there)).collect()
     }
 
@@ -194,17 +172,12 @@ impl Database {
         let _writer = self.begin_writing();
         self.check_present()?;
         let number = self.clears.fetch_add(1, Ordering::AcqRel) + 1;
-        let mark = {
-            let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
-            marks.add(scope.clone(), Mark { epoch: self.epoch, stamp, number });
-            marks.get(scope).copied()
-        };
-        if let Some(mark) = mark {
-            let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
-            batch.insert(&self.meta, mark_key(scope), mark.encode());
-            batch.commit().map_err(|e| self.failed(e))?;
-            self.release_journal(&self.meta)?;
-        }
+        let mark = Mark { epoch: self.epoch, stamp, number };
+        let mark = self.marks.write().unwrap_or_else(PoisonError::into_inner).add(scope, mark);
+        let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&self.meta, mark_key(scope), mark.encode());
+        batch.commit().map_err(|e| self.failed(e))?;
+        self.release_journal(&self.meta)?;
         if *scope == Scope::All {
             // From here on it is only about space: the clear itself stands.
             let _ = self.drop_cleared(stamp);
@@ -225,6 +198,16 @@ impl Database {
         self.check_present()?;
         // Flushes a buffer that is empty, and fails if an earlier failure closed the database for good.
         self.db.persist(PersistMode::Buffer).map_err(|e| self.failed(e))
+    }
+
+    /// An empty batch of fjall.
+    pub(super) fn batch(&self, records: usize) -> fjall::OwnedWriteBatch {
+        fjall::OwnedWriteBatch::with_capacity(self.db.clone(), records)
+    }
+
+    /// How much a batch may hold.
+    pub(super) fn batch_limit(&self) -> u64 {
+        self.options.generation_bytes()
     }
 
     /// Generations, bytes written to them, and bytes on the disk with the journal.
@@ -272,7 +255,7 @@ impl Database {
     }
 
     /// Commits without ever entering fjall's own waiting loops.
-    fn commit(&self, batch: fjall::OwnedWriteBatch, newest: &Generation) -> Result<()> {
+    pub(super) fn commit(&self, batch: fjall::OwnedWriteBatch, newest: &Generation) -> Result<()> {
         let keyspace = &newest.keyspace;
         let pause = (Mutex::new(()), Condvar::new());
         for attempt in 0.. {
@@ -293,7 +276,7 @@ impl Database {
     }
 
     /// The newest generation, with room for `incoming` bytes: a new one if need be, and the oldest dropped for it.
-    fn make_room(&self, incoming: u64) -> Result<Arc<Generation>> {
+    pub(super) fn make_room(&self, incoming: u64) -> Result<Arc<Generation>> {
         if incoming > self.options.capacity {
             let message =
                 format!("{incoming} bytes are more than the tier's {} bytes", self.options.capacity);
@@ -336,7 +319,7 @@ impl Database {
         self.release_journal(&self.meta)?;
         let keyspace = self
             .db
-            .keyspace(&Generation::name(next), || keyspace_options(&self.options))
+            .keyspace(&Generation::name(next), || layout::keyspace_options(&self.options))
             .map_err(|e| self.failed(e))?;
         let generation = Generation::new(next, keyspace, Summary::EMPTY);
         let mut list = self.generations().to_vec();
@@ -415,77 +398,6 @@ impl Database {
     }
 }
 
-/// What is committed together: one batch of fjall, all for the newest generation.
-struct Batch<'a> {
-    database: &'a Database,
-    records: Vec<(CacheKey, Header, Vec<u8>)>,
-    keys: HashSet<CacheKey>,
-    bytes: u64,
-    /// Which answers wait for the commit.
-    places: Vec<usize>,
-}
-
-type Answers = Vec<Option<Result<()>>>;
-
-impl<'a> Batch<'a> {
-    fn new(database: &'a Database) -> Self {
-        Self { database, records: Vec::new(), keys: HashSet::new(), bytes: 0, places: Vec::new() }
-    }
-
-    /// Commits first if `key` is in the batch already: fjall gives all of a batch one number, so of two writes of one
-    /// key it could not tell the later.
-    fn separate(&mut self, key: &CacheKey, answers: &mut Answers) -> Result<()> {
-        if self.keys.contains(key) {
-            self.commit(answers);
-        }
-        Ok(())
-    }
-
-    /// Adds a record and its answer, which stays open until the commit.
-    fn add(&mut self, key: CacheKey, header: &Header, frame: &[u8], answers: &mut Answers) {
-        let record = header.encode(frame);
-        let bytes = cost(key.as_str(), &record);
-        if self.bytes.saturating_add(bytes) > self.database.options.generation_bytes() {
-            self.commit(answers);
-        }
-        self.places.push(answers.len());
-        answers.push(None);
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.keys.insert(key.clone());
-        self.records.push((key, *header, record));
-    }
-
-    fn commit(&mut self, answers: &mut Answers) {
-        if self.records.is_empty() {
-            return;
-        }
-        let result = self.write();
-        for place in self.places.drain(..) {
-            if let Some(answer) = answers.get_mut(place) {
-                *answer = Some(result.clone());
-            }
-        }
-        self.records.clear();
-        self.keys.clear();
-        self.bytes = 0;
-    }
-
-    fn write(&mut self) -> Result<()> {
-        let newest = self.database.make_room(self.bytes)?;
-        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.db.clone(), self.records.len());
-        for (key, header, record) in self.records.drain(..) {
-            // Counted before it is there, so that no record is ever newer than its generation's summary.
-            newest.count(&header, cost(key.as_str(), &record));
-            batch.insert(&newest.keyspace, key.as_str(), record);
-        }
-        self.database.commit(batch, &newest)
-    }
-}
-
-fn unanswered() -> Error {
-    Error::new(ErrorKind::Backend, "the write was not carried out")
-}
-
 fn check_key(key: &CacheKey) -> Result<()> {
     let length = key.as_str().len();
     if (1..=usize::from(u16::MAX)).contains(&length) {
@@ -493,75 +405,4 @@ fn check_key(key: &CacheKey) -> Result<()> {
     }
     let message = format!("a key of {length} bytes: the disk tier takes 1 to {}", u16::MAX);
     Err(Error::new(ErrorKind::TooLarge, message))
-}
-
-fn keyspace_options(options: &Options) -> KeyspaceCreateOptions {
-    KeyspaceCreateOptions::default().max_memtable_size(options.write_buffer())
-}
-
-/// Refuses a store that another version of this tier wrote in another way.
-fn check_layout(meta: &Keyspace) -> fjall::Result<Result<(), Refusal>> {
-    Ok(match meta.get(LAYOUT)? {
-        Some(layout) if *layout == *LAYOUT_VERSION => Ok(()),
-        Some(_) => Err(Refusal::Damaged("another version of the tier wrote it".to_owned())),
-        // Written with the first epoch.
-        None => Ok(()),
-    })
-}
-
-/// The generations on disk, oldest first, and at least one.
-fn find_generations(
-    db: &fjall::Database,
-    meta: &Keyspace,
-    options: &Options,
-) -> fjall::Result<Vec<Arc<Generation>>> {
-    let names = db.list_keyspace_names();
-    let mut ids: Vec<_> = names.iter().filter_map(|name| Generation::parse_name(name)).collect();
-    ids.sort_unstable();
-    if ids.is_empty() {
-        ids.push(1);
-    }
-    let mut generations = Vec::with_capacity(ids.len());
-    for (place, &id) in ids.iter().enumerate() {
-        let keyspace = db.keyspace(&Generation::name(id), || keyspace_options(options))?;
-        let is_newest = place + 1 == ids.len();
-        // What is not in tables yet is nearly all the newest generation's.
-        let buffered = if is_newest { db.write_buffer_size() } else { 0 };
-        let mut summary = Summary::found(keyspace.disk_space().saturating_add(buffered));
-        let key = Generation::summary_key(id);
-        if is_newest {
-            // Of an opening that began to close it; it is written to again.
-            meta.remove(key)?;
-        } else if let Some(kept) = meta.get(key)? {
-            summary = summary.with_encoded(&kept);
-        }
-        generations.push(Generation::new(id, keyspace, summary));
-    }
-    Ok(generations)
-}
-
-/// Reads the clear marks and takes the next epoch, durably: no record may carry an epoch that a crash takes back.
-fn begin_epoch(db: &fjall::Database, meta: &Keyspace, heritage: &Heritage) -> fjall::Result<(Marks, u32)> {
-    let mut marks = heritage.marks.clone();
-    for guard in meta.prefix("clear/") {
-        let (key, value) = guard.into_inner()?;
-        if let Some((scope, mark)) = decode_mark(&key, &value) {
-            marks.add(scope, mark);
-        }
-    }
-    let stored = meta.get(EPOCH)?.and_then(|bytes| bytes.first_chunk().map(|b| u32::from_le_bytes(*b)));
-    // Reopened by the opening that it belonged to last, the store goes on; in every other case openings are told apart.
-    let epoch = match heritage.epoch {
-        Some(own) if stored == Some(own) => own,
-        own => own.max(stored).unwrap_or(0).saturating_add(1),
-    };
-    let mut batch = db.batch().durability(Some(PersistMode::SyncAll));
-    batch.insert(meta, EPOCH, epoch.to_le_bytes());
-    batch.insert(meta, LAYOUT, LAYOUT_VERSION);
-    for (scope, mark) in marks.iter() {
-        batch.insert(meta, mark_key(scope), mark.encode());
-    }
-    batch.commit()?;
-    meta.rotate_memtable()?;
-    Ok((marks, epoch))
 }

@@ -38,7 +38,8 @@ impl Summary {
 
     /// Of a generation found on disk, of which only the size is known.
     pub(super) fn found(bytes: u64) -> Self {
-        Self { bytes, kept_until: if bytes == 0 { Self::EMPTY.kept_until } else { None }, stamp: Stamp::ZERO }
+        // Even 0 bytes do not mean that it is empty: its records may still be in a buffer.
+        Self { bytes, kept_until: None, stamp: Stamp::ZERO }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {

@@ -25,8 +25,10 @@
 //! capacity, as it is recycled in pieces of 64 MiB. In memory a write buffer of up to 32 MiB or an eighth of the
 //! capacity, whichever is less, twice while it is written out, and the read cache.
 
+mod batch;
 mod database;
 mod generation;
+mod layout;
 mod lock;
 mod marks;
 mod options;
