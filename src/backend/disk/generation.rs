@@ -105,3 +105,31 @@ impl Generation {
 pub(super) fn cost(key: &str, record: &[u8]) -> u64 {
     RECORD_OVERHEAD + key.len() as u64 + record.len() as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_found_without_tables_is_not_taken_for_dead() {
+        // After a crash a closed generation may still be in the journal only.
+        assert_eq!(Summary::found(0).kept_until, None);
+        assert_eq!(Summary::found(0).with_encoded(&Summary::found(0).encode()).kept_until, None);
+        let mut known = Summary::EMPTY;
+        let header = |kept_until| Header {
+            tombstone: false,
+            epoch: 1,
+            order: Order::Clears(0),
+            kept_until,
+            stale: None,
+        };
+        known.add(&header(Some(Timestamp::from_millis(7))), 10);
+        known.add(&Header { tombstone: true, ..header(None) }, 10);
+        known.add(&header(Some(Timestamp::from_millis(5))), 10);
+        let kept = Summary::found(0).with_encoded(&known.encode());
+        assert_eq!(kept.kept_until, Some(Timestamp::from_millis(7)));
+        known.add(&header(None), 10);
+        known.add(&header(Some(Timestamp::from_millis(9))), 10);
+        assert_eq!(known.kept_until, None, "one that lives for ever keeps its generation");
+    }
+}
