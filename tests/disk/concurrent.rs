@@ -32,8 +32,8 @@ fn no_reader_ever_sees_an_older_value_than_was_confirmed_before_it_read() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !done.load(Ordering::SeqCst) {
-                    for id in 0..KEYS {
-                        let floor = confirmed[id].load(Ordering::SeqCst);
+                    for (id, confirmed) in confirmed.iter().enumerate() {
+                        let floor = confirmed.load(Ordering::SeqCst);
                         if let Some(value) = disk.get(&key("user", id as u64)) {
                             let version = u64::from_le_bytes(value[..8].try_into().unwrap());
                             assert!(version >= floor, "key {id}: {version} after {floor}");

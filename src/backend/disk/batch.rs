@@ -7,11 +7,12 @@ use super::generation::cost;
 use super::record::Header;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
+use crate::value::Raw;
 
 /// What is committed together: one batch of fjall, all for the newest generation.
 pub(super) struct Batch<'a> {
     database: &'a Database,
-    records: Vec<(CacheKey, Header, Vec<u8>)>,
+    records: Vec<(CacheKey, Header, Raw)>,
     keys: HashSet<CacheKey>,
     bytes: u64,
     /// Which answers wait for the commit.
@@ -35,9 +36,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds a record and its answer, which stays open until the commit.
-    pub(super) fn add(&mut self, key: CacheKey, header: &Header, frame: &[u8], answers: &mut Answers) {
-        let record = header.encode(frame);
-        let bytes = cost(key.as_str(), &record);
+    pub(super) fn add(&mut self, key: CacheKey, header: Header, frame: Raw, answers: &mut Answers) {
+        let bytes = cost(key.as_str(), &header, &frame);
         if self.bytes.saturating_add(bytes) > self.database.batch_limit() {
             self.commit(answers);
         }
@@ -45,7 +45,7 @@ impl<'a> Batch<'a> {
         answers.push(None);
         self.bytes = self.bytes.saturating_add(bytes);
         self.keys.insert(key.clone());
-        self.records.push((key, *header, record));
+        self.records.push((key, header, frame));
     }
 
     /// Commits what is left and hands out the answers.
@@ -73,10 +73,11 @@ impl<'a> Batch<'a> {
     fn write(&mut self) -> Result<()> {
         let newest = self.database.make_room(self.bytes)?;
         let mut batch = self.database.batch(self.records.len());
-        for (key, header, record) in self.records.drain(..) {
+        for (key, mut header, frame) in self.records.drain(..) {
+            header.generation = newest.id;
             // Counted before it is there, so that no record is ever newer than its generation's summary.
-            newest.count(&header, cost(key.as_str(), &record));
-            batch.insert(&newest.keyspace, key.as_str(), record);
+            newest.count(&header, cost(key.as_str(), &header, &frame));
+            batch.insert(&newest.slot.keyspace, key.as_str(), header.encode(&frame));
         }
         self.database.commit(batch, &newest)
     }

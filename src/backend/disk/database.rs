@@ -7,7 +7,7 @@ use std::time::Duration;
 use fjall::{Keyspace, PersistMode};
 
 use super::batch::Batch;
-use super::generation::{Generation, Summary};
+use super::generation::{Generation, Slot, Summary};
 use super::layout::{self, Heritage};
 use super::lock::DirectoryLock;
 use super::marks::{Mark, Marks, mark_key};
@@ -49,6 +49,8 @@ pub(super) struct Database {
     options: Arc<Options>,
     /// Oldest first; never empty.
     generations: RwLock<Arc<[Arc<Generation>]>>,
+    /// Keyspaces that hold no generation.
+    free: Mutex<Vec<Slot>>,
     meta: Keyspace,
     db: fjall::Database,
     /// Held by whoever writes. Taken before `marks` and `generations`, which are held for moments only.
@@ -57,7 +59,7 @@ pub(super) struct Database {
     epoch: u32,
     clears: AtomicU64,
     /// The newest generation that may hold records of earlier openings.
-    inherited_until: u64,
+    inherited_until: u32,
     _lock: DirectoryLock,
 }
 
@@ -67,14 +69,16 @@ impl Database {
         lock: DirectoryLock,
         heritage: &Heritage,
     ) -> Result<Self, (Refusal, DirectoryLock)> {
-        let layout::Opened { db, meta, generations, marks, epoch } = match layout::open(options, heritage) {
-            Ok(opened) => opened,
-            Err(refusal) => return Err((refusal, lock)),
-        };
+        let layout::Opened { db, meta, generations, free, marks, epoch } =
+            match layout::open(options, heritage) {
+                Ok(opened) => opened,
+                Err(refusal) => return Err((refusal, lock)),
+            };
         Ok(Self {
             options: Arc::clone(options),
             inherited_until: generations.last().map_or(0, |newest| newest.id),
             generations: RwLock::new(generations.into()),
+            free: Mutex::new(free),
             meta,
             db,
             writer: Mutex::new(()),
@@ -112,12 +116,13 @@ impl Database {
         for write in writes {
             let mut header = Header {
                 tombstone: false,
+                generation: 0, // Known when its batch is written.
                 epoch: self.epoch,
                 order: write.stamp.map_or(Order::Clears(clears), Order::Stamp),
                 kept_until: write.kept_until,
                 stale: write.stale,
             };
-            let mut frame = &write.frame[..];
+            let mut frame = write.frame;
             if let Err(error) = check_key(&write.key) {
                 answers.push(Some(Err(error)));
                 continue;
@@ -128,9 +133,9 @@ impl Database {
                     answers.push(Some(Ok(())));
                     continue;
                 }
-                (header, frame) = (self.tombstone(header.order), &[]);
+                (header, frame) = (self.tombstone(header.order), Raw::new());
             }
-            batch.add(write.key, &header, frame, &mut answers);
+            batch.add(write.key, header, frame, &mut answers);
         }
         batch.finish(answers)
     }
@@ -160,7 +165,7 @@ impl Database {
             if found.is_ok_and(|found| found.is_none_or(|found| found.header.tombstone)) {
                 answers.push(Some(Ok(())));
             } else {
-                batch.add(key.clone(), &tombstone, &[], &mut answers);
+                batch.add(key.clone(), tombstone, Raw::new(), &mut answers);
             }
         }
         let answers = batch.finish(answers).into_iter();
@@ -228,12 +233,15 @@ impl Database {
     /// The newest record under `key`, dead or alive: whatever lies in older generations is hidden by it.
     fn newest(&self, key: &CacheKey) -> Result<Option<Found>> {
         for generation in self.generations().iter().rev() {
-            let Some(record) = generation.keyspace.get(key.as_str()).map_err(|e| self.failed(e))? else {
+            let Some(record) = generation.slot.keyspace.get(key.as_str()).map_err(|e| self.failed(e))? else {
                 continue;
             };
             let Some((header, frame)) = Header::decode(&record) else {
                 return Err(Error::new(ErrorKind::Decode, "the record on disk has an unknown header"));
             };
+            if header.generation != generation.id {
+                continue;
+            }
             // Copied: a slice would keep a whole block of the store in memory.
             let frame = Raw::copy_from_slice(frame);
             return Ok(Some(Found { header, frame, inherited: header.epoch < self.epoch }));
@@ -251,12 +259,12 @@ impl Database {
     }
 
     fn tombstone(&self, order: Order) -> Header {
-        Header { tombstone: true, epoch: self.epoch, order, kept_until: None, stale: None }
+        Header { tombstone: true, generation: 0, epoch: self.epoch, order, kept_until: None, stale: None }
     }
 
     /// Commits without ever entering fjall's own waiting loops.
     pub(super) fn commit(&self, batch: fjall::OwnedWriteBatch, newest: &Generation) -> Result<()> {
-        let keyspace = &newest.keyspace;
+        let keyspace = &newest.slot.keyspace;
         let pause = (Mutex::new(()), Condvar::new());
         for attempt in 0.. {
             if keyspace.sealed_memtable_count() <= MAX_SEALED && keyspace.l0_table_count() <= MAX_TABLES {
@@ -311,41 +319,52 @@ impl Database {
     /// Closes the newest generation and opens the next.
     fn begin_generation(&self) -> Result<Arc<Generation>> {
         let newest = self.newest_generation()?;
-        let next = newest.id + 1;
-        self.meta
-            .insert(Generation::summary_key(newest.id), newest.summary().encode())
-            .map_err(|e| self.failed(e))?;
-        self.release_journal(&newest.keyspace)?;
-        self.release_journal(&self.meta)?;
-        let keyspace = self
-            .db
-            .keyspace(&Generation::name(next), || layout::keyspace_options(&self.options))
-            .map_err(|e| self.failed(e))?;
-        let generation = Generation::new(next, keyspace, Summary::EMPTY);
+        let slot = match self.free.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            Some(slot) => slot,
+            None => layout::make_slot(&self.db, &self.options).map_err(|e| self.failed(e))?,
+        };
+        let next = Generation::new(newest.id.wrapping_add(1), slot, Summary::EMPTY);
+        let mut batch = self.db.batch();
+        batch.insert(&self.meta, newest.slot.key(), newest.encode(true));
+        batch.insert(&self.meta, next.slot.key(), next.encode(false));
+        if let Err(error) = batch.commit() {
+            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(next.slot.clone());
+            return Err(self.failed(error));
+        }
         let mut list = self.generations().to_vec();
-        list.push(Arc::clone(&generation));
-        *self.generations.write().unwrap_or_else(PoisonError::into_inner) = list.into();
-        Ok(generation)
+        list.push(Arc::clone(&next));
+        self.replace_generations(list);
+        self.release_journal(&newest.slot.keyspace)?;
+        self.release_journal(&self.meta)?;
+        Ok(next)
     }
 
-    /// Deletes the oldest generation; never the only one.
+    /// Drops the oldest generation; never the only one.
     fn drop_oldest(&self) -> Result<()> {
         let generations = self.generations();
         let [oldest, rest @ ..] = &generations[..] else { return Ok(()) };
         let Some(second) = rest.first() else { return Ok(()) };
-        // First on disk: were it gone from the list only, it would be back after a restart, and by then a newer
-        // generation with a tombstone over one of its records might be gone.
-        self.db.delete_keyspace(oldest.keyspace.clone()).map_err(|e| self.failed(e))?;
-        *self.generations.write().unwrap_or_else(PoisonError::into_inner) = rest.to_vec().into();
-        self.meta.remove(Generation::summary_key(oldest.id)).map_err(|e| self.failed(e))?;
+        let mut batch = self.db.batch();
+        batch.remove(&self.meta, oldest.slot.key());
         if second.id > self.inherited_until {
             // No record of an earlier opening is left, so the clears of earlier openings hide nothing.
             let gone = self.marks.write().unwrap_or_else(PoisonError::into_inner).take_before(self.epoch);
             for scope in gone {
-                self.meta.remove(mark_key(&scope)).map_err(|e| self.failed(e))?;
+                batch.remove(&self.meta, mark_key(&scope));
             }
         }
-        Ok(())
+        // First on disk: were it gone from the list only, it would be back after a restart, and by then a newer
+        // generation with a tombstone over one of its records might be gone.
+        batch.commit().map_err(|e| self.failed(e))?;
+        self.replace_generations(rest.to_vec());
+        oldest.slot.empty().map_err(|e| self.failed(e))?;
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(oldest.slot.clone());
+        // fjall deletes the files of what was cleared when it next writes out a buffer, of whichever keyspace.
+        self.release_journal(&self.meta)
+    }
+
+    fn replace_generations(&self, list: Vec<Arc<Generation>>) {
+        *self.generations.write().unwrap_or_else(PoisonError::into_inner) = list.into();
     }
 
     /// Drops the oldest generations as long as every record in them is dead.
@@ -355,10 +374,12 @@ impl Database {
 
     /// Drops what a clear of everything up to `stamp` has hidden: the oldest generations with nothing newer in them.
     fn drop_cleared(&self, stamp: Stamp) -> Result<()> {
-        if self.newest_generation()?.size() > 0 {
+        let covered = |summary: &Summary| summary.stamp <= stamp;
+        // A new one only if that frees all others: else many clears would leave many small generations.
+        if self.newest_generation()?.size() > 0 && self.generations().iter().all(|g| covered(&g.summary())) {
             self.begin_generation()?;
         }
-        self.drop_oldest_while(|summary| summary.stamp <= stamp)
+        self.drop_oldest_while(covered)
     }
 
     fn drop_oldest_while(&self, dead: impl Fn(&Summary) -> bool) -> Result<()> {

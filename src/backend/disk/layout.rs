@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fjall::{Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use super::generation::{Generation, Summary};
+use super::generation::{Generation, Slot, Summary};
 use super::marks::{Marks, decode_mark, mark_key};
 use super::options::Options;
 use super::recovery::{Refusal, open_database};
@@ -25,6 +25,7 @@ pub(super) struct Heritage {
 /// A store as it was found.
 pub(super) struct Opened {
     pub(super) generations: Vec<Arc<Generation>>,
+    pub(super) free: Vec<Slot>,
     pub(super) meta: Keyspace,
     pub(super) db: fjall::Database,
     pub(super) marks: Marks,
@@ -37,9 +38,9 @@ pub(super) fn open(options: &Options, heritage: &Heritage) -> Result<Opened, Ref
     let refused = |e| Refusal::of(&options.directory, e);
     let meta = db.keyspace(META, KeyspaceCreateOptions::default).map_err(refused)?;
     check_layout(&meta).map_err(refused)??;
-    let generations = find_generations(&db, &meta, options).map_err(refused)?;
+    let (generations, free) = find_generations(&db, &meta, options).map_err(refused)?;
     let (marks, epoch) = begin_epoch(&db, &meta, heritage).map_err(refused)?;
-    Ok(Opened { generations, meta, db, marks, epoch })
+    Ok(Opened { generations, free, meta, db, marks, epoch })
 }
 
 /// How a generation's keyspace is made.
@@ -57,38 +58,58 @@ fn check_layout(meta: &Keyspace) -> fjall::Result<Result<(), Refusal>> {
     })
 }
 
-/// The generations on disk, oldest first, and at least one.
+/// A new slot. Slots are few: as many as there ever are generations at a time, and one.
+pub(super) fn make_slot(db: &fjall::Database, options: &Options) -> fjall::Result<Slot> {
+    let taken = db.list_keyspace_names().iter().filter_map(|name| Slot::parse_name(name)).max();
+    let number = taken.map_or(0, |highest| highest + 1);
+    Ok(Slot { number, keyspace: db.keyspace(&Slot::name(number), || keyspace_options(options))? })
+}
+
+/// The generations on disk, oldest first and at least one, and the slots without one.
 fn find_generations(
     db: &fjall::Database,
     meta: &Keyspace,
     options: &Options,
-) -> fjall::Result<Vec<Arc<Generation>>> {
-    let names = db.list_keyspace_names();
-    let mut ids: Vec<_> = names.iter().filter_map(|name| Generation::parse_name(name)).collect();
-    ids.sort_unstable();
-    if ids.is_empty() {
-        ids.push(1);
-    }
-    let mut generations = Vec::with_capacity(ids.len());
-    for (place, &id) in ids.iter().enumerate() {
-        let keyspace = db.keyspace(&Generation::name(id), || keyspace_options(options))?;
-        let is_newest = place + 1 == ids.len();
-        // What is not in tables yet is nearly all the newest generation's.
-        let buffered = if is_newest { db.write_buffer_size() } else { 0 };
-        let mut summary = Summary::found(keyspace.disk_space().saturating_add(buffered));
-        let key = Generation::summary_key(id);
-        if is_newest && summary.bytes == 0 {
-            summary = Summary::EMPTY;
+) -> fjall::Result<(Vec<Arc<Generation>>, Vec<Slot>)> {
+    let mut taken = Vec::new();
+    let mut free = Vec::new();
+    for name in db.list_keyspace_names() {
+        let Some(number) = Slot::parse_name(&name) else { continue };
+        let slot = Slot { number, keyspace: db.keyspace(&name, || keyspace_options(options))? };
+        match meta.get(slot.key())?.and_then(|kept| Generation::decode(&kept)) {
+            Some((id, kept_until)) => taken.push((id, kept_until, slot)),
+            None => {
+                // Dropped by an opening that did not come to emptying it.
+                if !slot.keyspace.is_empty()? {
+                    slot.empty()?;
+                }
+                free.push(slot);
+            }
         }
-        if is_newest {
-            // Of an opening that began to close it; it is written to again.
-            meta.remove(key)?;
-        } else if let Some(kept) = meta.get(key)? {
-            summary = summary.with_encoded(&kept);
-        }
-        generations.push(Generation::new(id, keyspace, summary));
     }
-    Ok(generations)
+    taken.sort_unstable_by_key(|(id, ..)| *id);
+    let newest = taken.last().map(|(id, ..)| *id);
+    let mut generations: Vec<_> = taken
+        .into_iter()
+        .map(|(id, kept_until, slot)| {
+            // What is not in tables yet is nearly all the newest generation's, which is written to again.
+            let is_newest = Some(id) == newest;
+            let buffered = if is_newest { db.write_buffer_size() } else { 0 };
+            let bytes = slot.keyspace.disk_space().saturating_add(buffered);
+            let kept_until = kept_until.filter(|_| !is_newest);
+            Generation::new(id, slot, Summary::found(bytes, kept_until))
+        })
+        .collect();
+    if generations.is_empty() {
+        let slot = match free.pop() {
+            Some(slot) => slot,
+            None => make_slot(db, options)?,
+        };
+        let first = Generation::new(1, slot, Summary::EMPTY);
+        meta.insert(first.slot.key(), first.encode(false))?;
+        generations.push(first);
+    }
+    Ok((generations, free))
 }
 
 /// Reads the clear marks and takes the next epoch, durably: no record may carry an epoch that a crash takes back.
