@@ -62,6 +62,7 @@ mod key;
 mod load;
 mod observe;
 mod order;
+mod planted;
 mod region;
 pub mod runtime;
 mod tier;
@@ -76,6 +77,8 @@ pub use hit::{Hit, Lookup};
 pub use key::deterministic_hashing;
 pub use key::{CacheKey, KeyHash, KeyHasher, KeyPart, KeyParts, KeyProbe, KeyWriter};
 pub use observe::{Inspection, TierInspection};
+#[cfg(feature = "testing")]
+pub use planted::{Plant, plant};
 pub use region::{Region, RegionBuilder};
 pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};
 pub use value::{

@@ -1,6 +1,9 @@
 //! The oracle: what may be read of a key, given what was written to it and when (as CacheLib's value history).
+//!
+//! Two rules. A value is gone once a mutation that began after it was written has completed. And of mutations that
+//! overlapped, the first read after them tells which one won: no other read after them may say otherwise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Something that must not happen.
@@ -67,6 +70,8 @@ pub(super) type Entry = usize;
 pub(super) struct History {
     tick: Tick,
     keys: BTreeMap<u64, Vec<Mutation>>,
+    /// Of a key, which mutation was read (first) though the other had completed before: the first is the newer one.
+    newer: BTreeSet<(u64, Entry, Entry)>,
 }
 
 #[derive(Debug)]
@@ -119,23 +124,27 @@ impl History {
     }
 
     /// Checks a value that a read of `key` gave, which began at `began` and at `wall` (if the wall clock is steady).
+    /// `in_order`: the key's mutations count in the order in which they began (rows of a database).
     pub(super) fn check(
-        &self,
+        &mut self,
         key: u64,
         value: u64,
         began: Tick,
         wall: Option<u64>,
+        in_order: bool,
     ) -> Result<(), Violation> {
         let mutations = self.keys.get(&key).map(Vec::as_slice).unwrap_or_default();
-        let Some(written) = mutations.iter().find(|mutation| mutation.value == Some(value)) else {
+        let Some(read) = mutations.iter().position(|mutation| mutation.value == Some(value)) else {
             return Err(Violation::Unknown { what: format!("key {key}: value {value}") });
         };
-        let replaced = written.left.and_then(|left| {
-            mutations
-                .iter()
-                .find(|newer| newer.began > left && newer.completed.is_some_and(|end| end < began))
-        });
-        if let Some(newer) = replaced {
+        let written = &mutations[read];
+        let completed = |mutation: &Mutation| mutation.completed.is_some_and(|end| end < began);
+        let left = if in_order { Some(written.began) } else { written.left };
+        let replaced =
+            left.and_then(|left| mutations.iter().find(|newer| newer.began > left && completed(newer)));
+        let lost = (0..mutations.len()).find(|&other| self.newer.contains(&(key, other, read)));
+        let lost = lost.map(|winner| &mutations[winner]).filter(|winner| completed(winner));
+        if let Some(newer) = replaced.or(lost) {
             let what = format!(
                 "key {key}: value {value} (written {}..{}) was replaced by {:?} ({}..{}) before the read began at {began}",
                 written.began,
@@ -146,6 +155,11 @@ impl History {
             );
             return Err(Violation::Superseded { what });
         }
+        if completed(written) {
+            let settled = (0..mutations.len()).filter(|&other| other != read && completed(&mutations[other]));
+            self.newer.extend(settled.map(|other| (key, read, other)));
+        }
+        let written = &self.keys[&key][read];
         if let (Some(dead_from), Some(wall)) = (written.dead_from, wall)
             && wall >= dead_from
         {

@@ -425,7 +425,7 @@ impl World {
         if self.scenario.lying {
             return;
         }
-        if let Err(violation) = watch.history.check(key, hit.id, began, wall) {
+        if let Err(violation) = watch.history.check(key, hit.id, began, wall, key >= self.scenario.sets) {
             let from = hit.tier().map_or("a load", |tier| tier.as_str()).to_owned();
             let violation = match violation {
                 Violation::Superseded { what } => {
