@@ -263,7 +263,8 @@ where
     /// Concurrent calls for a key run one loader between them. If the one who runs it is dropped or panics, another
     /// takes over with its own. A mutation of the key meanwhile lets those who asked before have the result, but it
     /// is not stored, and whoever asks later loads anew. Loaded values are stored in the background, except in a
-    /// topmost memory tier, where the next call finds them.
+    /// topmost memory tier, where the next call finds them. After shutdown the loader still runs, and nothing is
+    /// stored.
     ///
     /// # Errors
     /// [`ErrorKind::Load`] with the loader's error as its source, the same for all who waited;

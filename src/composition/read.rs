@@ -329,6 +329,9 @@ impl Engine {
 
     /// Whether some tier holds the key, fresh: ports are looked into, other tiers are read.
     pub(crate) async fn contains(&self, key: &CacheKey, ty: &Arc<dyn ValueType>) -> bool {
+        if self.is_closed() {
+            return false;
+        }
         let route = self.route.load_full();
         for index in 0..route.tiers.len() {
             if let Ok(Some(_)) = self.read_tier(&route, index, key, ty).await {
