@@ -251,7 +251,7 @@ impl<'de> Deserialize<'de> for Asymmetric {
 }
 
 /// A field that is not stored reads back as its default, on purpose.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Partial {
     kept: u64,
     #[serde(skip)]

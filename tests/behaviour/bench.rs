@@ -172,6 +172,11 @@ impl Bench {
         self.world.assert_within(began, DEADLINE, "a write past a faulty tier");
     }
 
+    /// So many mutations are counted as unconfirmed. The callers may know before the tier has counted them.
+    pub(crate) async fn unconfirmed(&self, count: u64) {
+        self.world.until("it is counted", || self.faulty().writes.unconfirmed >= count).await;
+    }
+
     /// While the faulty tier has not confirmed a key, it is not read there.
     pub(crate) async fn is_quarantined(&self, key: u64) {
         self.subject.evict(key).await;
@@ -189,7 +194,7 @@ impl Bench {
         let stopped = Arc::clone(&stop);
         let task = self.world.runtime.spawn(async move {
             let mut reads = 0;
-            while !stopped.load(Ordering::SeqCst) {
+            loop {
                 for key in 0..KEYS {
                     if reads % 3 == 0 {
                         subject.evict(key).await;
@@ -197,9 +202,11 @@ impl Bench {
                     subject.read(key).await;
                     reads += 1;
                 }
+                if stopped.load(Ordering::SeqCst) {
+                    return reads;
+                }
                 runtime.sleep(Duration::from_millis(2)).await;
             }
-            reads
         });
         Watch { stop, task }
     }

@@ -51,11 +51,11 @@ impl Failure {
         assert!((self.read)(&bench.faulty()) > 0);
         let watch = bench.watch();
         bench.overwrite(2).await;
-        assert!(bench.faulty().writes.unconfirmed >= KEYS);
+        bench.unconfirmed(KEYS).await;
         let kinds = [self.kind, ErrorKind::Unavailable];
         bench.read_until("the breaker opens", &kinds, |tier| tier.breaker_opened > 0).await;
         bench.overwrite(3).await;
-        assert!(bench.faulty().writes.unconfirmed >= 2 * KEYS);
+        bench.unconfirmed(2 * KEYS).await;
         watch.saw_nothing_old().await;
     }
 
@@ -199,9 +199,9 @@ pub(crate) async fn a_full_mailbox(world: World) {
             .collect();
         let overloaded = || bench.faulty().reads.overloaded;
         world.until("the mailbox is full", || overloaded() > 0).await;
-        let writes = bench.overwrite(2);
-        writes.await;
-        assert!(bench.faulty().writes.unconfirmed >= KEYS - 2, "few of them found room");
+        bench.overwrite(2).await;
+        assert_eq!(bench.faulty().quarantined, 6, "none was confirmed in time");
+        bench.unconfirmed(1).await;
         store.gate().open();
         // Every request is answered: by the tier, by another, or as a miss that says why.
         for lookup in join_all(readers).await {
@@ -232,8 +232,16 @@ pub(crate) async fn an_overflowing_quarantine(world: World) {
 
         plan.heal();
         world.until("the tier is cleared and serves again", || !bench.faulty().bypassed).await;
-        // What it held is gone, so it starts as an empty tier.
-        bench.overwrite(3).await;
+        // What it held is gone: it starts as an empty tier, once its breaker has closed.
+        let mut version = 2;
+        world
+            .until_some("the tier takes what is written", async || {
+                version += 1;
+                bench.overwrite(version).await;
+                let tier = bench.faulty();
+                (!tier.bypassed && tier.quarantined == 0).then_some(())
+            })
+            .await;
         bench.recovers().await;
         watch.saw_nothing_old().await;
     })

@@ -193,7 +193,7 @@ pub(crate) async fn a_leader_has_a_deadline(world: World) {
 pub(crate) async fn a_remove_parts_joiners_before_and_after(world: World) {
     let store = Store::new("store");
     let (_, region) = in_memory(&world).await;
-    let parted = parted_by(&region, async || drop(region.remove(&1).await.unwrap()));
+    let parted = parted_by(&region, async || assert!(!region.remove(&1).await.unwrap()));
     parted.await;
     // With a store below, a loaded value takes longer to be stored everywhere.
     let (cache, region) = cache(&world, &store).await;
