@@ -13,7 +13,8 @@ pub use memory::MemoryBackend;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
+/// For implementations of [`Backend`]: they need no dependency of their own for it.
+pub use async_trait::async_trait;
 
 use crate::codec::{Compressor, Format, PassthroughCompressor, PostcardFormat};
 use crate::error::{Error, ErrorKind, Result};

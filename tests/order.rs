@@ -1,0 +1,10 @@
+//! Order: how an older value never wins (DESIGN, section 6), as exact interleavings.
+//!
+//! A `Gate` is a byte tier whose calls the test lets through one by one; the simulator's schedules vary around it.
+
+#[path = "order/gate.rs"]
+mod gate;
+#[path = "order/interleavings.rs"]
+mod interleavings;
+#[path = "order/world.rs"]
+mod world;
