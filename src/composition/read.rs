@@ -45,7 +45,7 @@ pub(crate) struct Reading {
 impl Engine {
     /// The topmost tier's answer through its port, if it has one and has the key: no wait, no message, no allocation.
     pub(crate) fn peek(&self, probe: &KeyProbe<'_>, ty: &dyn ValueType) -> Option<Found> {
-        if self.read_policy == ReadPolicy::Parallel {
+        if self.read_policy == ReadPolicy::Parallel || self.is_closed() {
             return None;
         }
         let route = self.route.load();
@@ -329,6 +329,9 @@ impl Engine {
 
     /// Whether some tier holds the key, fresh: ports are looked into, other tiers are read.
     pub(crate) async fn contains(&self, key: &CacheKey, ty: &Arc<dyn ValueType>) -> bool {
+        if self.is_closed() {
+            return false;
+        }
         let route = self.route.load_full();
         for index in 0..route.tiers.len() {
             if let Ok(Some(_)) = self.read_tier(&route, index, key, ty).await {
