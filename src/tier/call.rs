@@ -204,8 +204,9 @@ pub(super) async fn clear(slot: CallCount, op: ClearOp) {
     let (scope, stamp) = (op.clear.scope.clone(), op.clear.stamp);
     if core.port.is_some() {
         // Hidden is as good as gone in a store that ends with the process: nobody need wait for the walk.
-        let _ = op.reply.send(Ok(()));
+        // The stripes are released before the caller hears, so that what it loads next can already be stored.
         drop(op.clear);
+        let _ = op.reply.send(Ok(()));
         let _ = contained_clear(&core, &scope, stamp).await;
         return;
     }
