@@ -4,6 +4,8 @@
 
 #[path = "order/clears.rs"]
 mod clears;
+#[path = "order/destructors.rs"]
+mod destructors;
 #[path = "order/fences.rs"]
 mod fences;
 #[path = "order/gate.rs"]

@@ -6,7 +6,9 @@ use tierkeep::MemoryBackend;
 use tierkeep::runtime::RestartPolicy;
 
 use crate::gate::{Gate, Kind};
-use crate::world::{builder, calm, evict, get, healed, memory_over, ms, open, put, putting, tier, under_seeds};
+use crate::world::{
+    builder, calm, evict, get, healed, memory_over, ms, open, put, putting, tier, under_seeds,
+};
 
 #[test]
 fn a_clear_hides_a_write_that_is_applied_after_it() {

@@ -6,8 +6,8 @@ use tierkeep::{Cache, MemoryBackend};
 
 use crate::gate::{Gate, Kind};
 use crate::world::{
-    Strings, builder, calm, evict, gate_over, get, getting, loading, memory_over, ms, open, put, putting, still,
-    tier, under_seeds,
+    Strings, builder, calm, evict, gate_over, get, getting, healed, loading, memory_over, ms, open, put,
+    putting, still, tier, under_seeds,
 };
 
 /// Memory over a gate that holds `k` as v1.
@@ -93,7 +93,7 @@ fn a_fill_that_timed_out_quarantines_its_key() {
         fill.apply(); // v1 over whatever is there
         assert_eq!(get(&region, "k").await.unwrap(), "v2");
         fill.reply();
-        crate::world::healed(&rt, &cache, "up").await;
+        healed(&rt, &cache, "up").await;
         assert_eq!(get(&region, "k").await.unwrap(), "v2");
         assert_eq!(up.shows(&key).unwrap(), "v2");
     });

@@ -219,10 +219,8 @@ fn a_race_loser_that_finishes_last_is_a_miss_until_it_has() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let memory = MemoryBackend::entries(100);
-        let (cache, region) = open(
-            builder(&rt).tier(memory.clone()).tier(tier(&low)).write_policy(WritePolicy::Race),
-        )
-        .await;
+        let (cache, region) =
+            open(builder(&rt).tier(memory.clone()).tier(tier(&low)).write_policy(WritePolicy::Race)).await;
         let key = region.key("k");
         put(&region, "k", "v1").await.unwrap();
         healed(&rt, &cache, "low").await;

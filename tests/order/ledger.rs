@@ -1,11 +1,13 @@
 //! What is dropped, what waits and what settles with what.
 
+use std::time::Duration;
+
 use tierkeep::composition::WritePolicy;
 
 use crate::gate::{Gate, Kind};
 use crate::world::{
-    builder, calm, evict, gate_over, get, getting, healed, memory_over, ms, open, put, putting, removing, still,
-    tier, under_seeds,
+    builder, calm, evict, gate_over, get, getting, healed, memory_over, ms, open, put, putting, removing,
+    still, tier, under, under_seeds,
 };
 
 #[test]
@@ -98,6 +100,29 @@ fn reads_that_wait_for_a_call_join() {
         assert_eq!(two.await.unwrap().unwrap(), "v1");
         assert_eq!(low.calls(Kind::Read, &region.key("k")), 1);
         assert_eq!(cache.inspect().tier("low").unwrap().reads.joined, 1);
+    });
+}
+
+#[test]
+fn a_key_for_which_too_many_wait_is_quarantined_at_once() {
+    under(2, |rt| async move {
+        let low = Gate::new("low");
+        let (cache, region) =
+            open(builder(&rt).tier(tier(&low).write_deadline(Duration::from_secs(60)))).await;
+        let slow = low.catch(Kind::Write, &region.key("k"));
+        let first = putting(&rt, &region, "k", "v0");
+        let slow = slow.sprung().await;
+        let sets: Vec<_> = (0..5000).map(|_| putting(&rt, &region, "k", "v1")).collect();
+        let began = rt.now();
+        let settled = futures_util::future::join_all(sets).await;
+        assert!(rt.now().since(began) < Duration::from_secs(1), "before the call returned");
+        // Those that come later are superseded, or quarantined as well.
+        assert!(settled.iter().filter(|set| set.as_ref().unwrap().is_err()).count() > 4096);
+        assert_eq!(get(&region, "k").await, None);
+        slow.pass();
+        first.await.unwrap().unwrap();
+        healed(&rt, &cache, "low").await;
+        assert_eq!(get(&region, "k").await.unwrap(), "v1");
     });
 }
 

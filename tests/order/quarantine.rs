@@ -8,7 +8,8 @@ use tierkeep::{BreakerOptions, BreakerState, MemoryBackend, Tier};
 
 use crate::gate::{Gate, Kind};
 use crate::world::{
-    builder, calm, evict, get, getting, healed, memory_over, ms, open, put, putting, removing, tier, under_seeds,
+    builder, calm, evict, get, getting, healed, memory_over, ms, open, put, putting, removing, tier, under,
+    under_seeds,
 };
 
 #[test]
@@ -129,8 +130,7 @@ fn an_overflowing_quarantine_bypasses_the_tier_until_it_has_been_cleared() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let memory = MemoryBackend::entries(100);
-        let (cache, region) =
-            open(builder(&rt).tier(memory.clone()).tier(tier(&low).quarantine(2))).await;
+        let (cache, region) = open(builder(&rt).tier(memory.clone()).tier(tier(&low).quarantine(2))).await;
         let keys = ["a", "b", "c", "d"];
         for key in keys {
             put(&region, key, "v1").await.unwrap();
@@ -171,8 +171,7 @@ fn a_bypassed_tier_is_not_cleared_while_a_call_may_still_be_applied() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let memory = MemoryBackend::entries(100);
-        let (cache, region) =
-            open(builder(&rt).tier(memory.clone()).tier(tier(&low).quarantine(1))).await;
+        let (cache, region) = open(builder(&rt).tier(memory.clone()).tier(tier(&low).quarantine(1))).await;
         let late = low.catch(Kind::Write, &region.key("a"));
         let setter = putting(&rt, &region, "a", "v1");
         let late = late.sprung().await;
@@ -261,7 +260,7 @@ fn a_full_mailbox_quarantines_when_the_deadline_passes() {
 /// The winner of a race has confirmed and forgotten the key when the race ends; what came after must not be undone.
 #[test]
 fn the_end_of_a_race_leaves_later_writes_alone() {
-    crate::world::under(400, |rt| async move {
+    under(400, |rt| async move {
         let (one, two) = (Gate::new("one"), Gate::new("two"));
         let tiers = tierkeep::Compose::compose(tier(&one), tier(&two)).write(WritePolicy::Race);
         let (cache, region) = open(builder(&rt).tier(tiers)).await;
