@@ -144,7 +144,9 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
             }
             slot.leave();
             core.pump();
-            let results = outlive(&core, call).await;
+            // Caught: a call that panics as it is dropped is over as well, and its keys must not wait for ever.
+            let results = AssertUnwindSafe(outlive(&core, call)).catch_unwind().await;
+            let results = results.unwrap_or_else(|_| unknown(&core));
             Counters::one(&core.counters.late);
             for ((key, attempt, stamp), result) in attempts.into_iter().zip(results) {
                 core.late(&key, attempt, result.is_ok().then_some(stamp));
@@ -169,11 +171,16 @@ where
             results
         }
     };
-    let unknown = || Err(Error::new(ErrorKind::Timeout, "the call never returned"));
     match results {
         Some(Ok(results)) => results,
-        _ => std::iter::repeat_with(unknown).take(core.options.batch_keys.max(1)).collect(),
+        _ => unknown(core),
     }
+}
+
+/// As many unknown results as a call may have keys.
+fn unknown(core: &TierCore) -> Vec<Result<Settlement>> {
+    let unknown = || Err(Error::new(ErrorKind::Timeout, "the call never returned"));
+    std::iter::repeat_with(unknown).take(core.options.batch_keys.max(1)).collect()
 }
 
 /// The backend call for a batch, which is all stores or all removals. Owns what it needs: it may outlive the batch.
@@ -201,12 +208,10 @@ fn send(core: &Arc<TierCore>, batch: &[Job]) -> impl Future<Output = Vec<Result<
 /// Clears a scope, and keeps trying in the background if that fails: in this process the scope is hidden already.
 pub(super) async fn clear(slot: CallCount, op: ClearOp) {
     let core = Arc::clone(&slot.0);
-    let (scope, stamp) = (op.clear.scope.clone(), op.clear.stamp);
+    let (scope, stamp) = (op.scope.clone(), op.stamp);
     if core.port.is_some() {
         // Hidden is as good as gone in a store that ends with the process: nobody need wait for the walk.
-        // The stripes are released before the caller hears, so that what it loads next can already be stored.
-        drop(op.clear);
-        let _ = op.reply.send(Ok(()));
+        op.answer(Ok(()));
         let _ = contained_clear(&core, &scope, stamp).await;
         return;
     }
@@ -219,8 +224,7 @@ pub(super) async fn clear(slot: CallCount, op: ClearOp) {
     if result.is_err() {
         core.retry_clear(scope, stamp);
     }
-    drop(op.clear);
-    let _ = op.reply.send(result);
+    op.answer(result);
 }
 
 /// `Ok` if the backend recorded the clear or cannot.

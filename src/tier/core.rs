@@ -12,7 +12,7 @@ use super::breaker::{Admission, Breaker};
 use super::call;
 use super::counters::Counters;
 use super::ledger::{Attempt, Ledger, Refusal};
-use super::message::{Change, Fill, Finished, Mutation, ReadOp, Settled, Settlement};
+use super::message::{Change, Fill, Finished, Mutation, Open, ReadOp, Settled, Settlement};
 use super::options::{Tier, TierOptions};
 use super::quarantine::Repair;
 use super::queue::{Job, Queue, Work};
@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::order::Order;
 use crate::planted::{Plant, planted};
+use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, RuntimeHandle, panic_message};
 use crate::value::{BackendLabel, DeleteStatus, Meta, Stamp, Timestamp};
 
@@ -51,6 +52,7 @@ pub(crate) struct TierCore {
     /// Calls that have not returned, late ones included.
     calls: AtomicUsize,
     pub(super) repairing: AtomicBool,
+    retired: AtomicBool,
     /// Repairs that failed in a row.
     pub(super) repair_streak: AtomicU32,
     /// Clears that the backend has not recorded yet.
@@ -91,6 +93,7 @@ impl TierCore {
             room: AtomicWaker::new(),
             calls: AtomicUsize::new(0),
             repairing: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             repair_streak: AtomicU32::new(0),
             clears: Mutex::default(),
             health: Mutex::new(Health { state: ActorState::Starting, restarts: 0, last_error: None }),
@@ -151,25 +154,37 @@ impl TierCore {
     /// A mutation reached the actor.
     pub(crate) fn arrive(self: &Arc<Self>, mutation: Mutation) {
         let refused = self.refusal(&mutation);
-        let applied = self.with_ledger(|ledger, done| {
-            let (mutation, attempt) = ledger.arrive(mutation, refused, done)?;
-            match &self.port {
-                Some(port) => {
-                    // Under the lock: nothing of this key can come between the check and the change.
-                    let result = self.apply(&**port, mutation.key(), &mutation.change);
-                    ledger.complete(mutation, attempt, result, done)
-                }
-                None => Some((mutation, attempt)),
-            }
-        });
-        if let Some((mutation, attempt)) = applied {
-            lock(&self.queue).push_write(Job { work: Work::Mutation(mutation), attempt });
+        let begun = self.with_ledger(|ledger, done| ledger.arrive(mutation, refused, done));
+        if let Some((mutation, attempt)) = begun {
+            self.carry_out(Job { work: Work::Mutation(mutation), attempt });
         }
     }
 
-    /// The caller's deadline passed, or nobody waits for this tier: the key is settled by quarantine.
-    pub(crate) fn expire(self: &Arc<Self>, key: &CacheKey, stamp: Stamp, change: Change) {
-        self.with_ledger(|ledger, done| ledger.expire(key, (stamp, change), done));
+    /// Applies a job through the port, or queues it for a call. Never under the ledger's lock: what a port displaces
+    /// is dropped here, and its destructor is the user's. The attempt is the key's until the job is finished, so
+    /// nothing else of the key comes between.
+    fn carry_out(self: &Arc<Self>, job: Job) {
+        let Some(port) = &self.port else { return lock(&self.queue).push_write(job) };
+        let result = match job.entry() {
+            Some(entry) => contained(|| {
+                port.put(job.key().clone(), entry.clone());
+                Settlement::Applied
+            }),
+            None => contained(|| removed(port.remove(job.key()))),
+        };
+        self.finish(job, result);
+    }
+
+    /// The caller's deadline passed, or nobody waits for this tier: the key is settled by quarantine, unless the
+    /// mutation has just been settled otherwise.
+    pub(crate) fn expire(self: &Arc<Self>, key: &CacheKey, stamp: Stamp, change: Change, open: &Open) {
+        self.with_ledger(|ledger, done| {
+            if open.is_open() {
+                ledger.expire(key, (stamp, change), done);
+            } else {
+                ledger.dropped.push(change);
+            }
+        });
     }
 
     /// A mutation was dropped unsettled.
@@ -185,33 +200,18 @@ impl TierCore {
 
     /// A fill reached the actor. It is void if a mutation of its stripe began since its fence was taken, and given up
     /// if one of its key is on its way or the key is in quarantine.
-    pub(crate) fn fill(self: &Arc<Self>, mut fill: Fill) {
+    pub(crate) fn fill(self: &Arc<Self>, fill: Fill) {
         if self.gate.load(Ordering::Acquire) & BYPASS != 0 {
             return Counters::one(&self.counters.fills_dropped);
         }
-        let begun = self.with_ledger(|ledger, done| {
-            // Under the lock, so that no mutation of the key can arrive between the check and the write.
-            if !self.order.fences.holds(fill.fence) {
-                Counters::one(&self.counters.fills_void);
-                return None;
-            }
-            let Some(attempt) = ledger.begin_fill(&fill.key) else {
-                Counters::one(&self.counters.fills_void);
-                return None;
-            };
-            let Some(port) = &self.port else { return Some((fill, attempt)) };
-            let result = self.apply(&**port, &fill.key, &Change::Set(fill.entry.clone()));
-            Counters::one(match result {
-                Ok(_) => &self.counters.fills,
-                Err(_) => &self.counters.fills_dropped,
-            });
-            ledger.complete_fill(&fill.key, attempt, done);
-            // Dropping the sender tells whoever waits.
-            fill.done.take();
-            None
+        // Under the lock, so that no mutation of the key can be announced between the check and the attempt, which
+        // later ones wait for.
+        let begun = self.with_ledger(|ledger, _| {
+            if self.order.fences.holds(fill.fence) { ledger.begin_fill(&fill.key) } else { None }
         });
-        if let Some((fill, attempt)) = begun {
-            lock(&self.queue).push_write(Job { work: Work::Fill(fill), attempt });
+        match begun {
+            Some(attempt) => self.carry_out(Job { work: Work::Fill(fill), attempt }),
+            None => Counters::one(&self.counters.fills_void),
         }
     }
 
@@ -226,28 +226,19 @@ impl TierCore {
             .then(|| Refusal::Quarantine(super::ledger::timeout(mutation)))
     }
 
-    fn apply(&self, port: &dyn Port, key: &CacheKey, change: &Change) -> Settled {
-        let applied = catch_unwind(AssertUnwindSafe(|| match change {
-            Change::Set(entry) => {
-                port.put(key.clone(), entry.clone());
-                Settlement::Applied
-            }
-            Change::Remove => Settlement::Removed(port.remove(key)),
-        }));
-        applied.map_err(|panic| backend_panic(&panic_message(&*panic)))
-    }
-
     /// Runs `change` under the ledger's lock, then does what follows from it: the gate, the answers, the repairs.
     pub(super) fn with_ledger<R>(
         self: &Arc<Self>,
         change: impl FnOnce(&mut Ledger, &mut Vec<Finished>) -> R,
     ) -> R {
         let mut done = Vec::new();
-        let (result, blocked) = {
+        let (result, blocked, dropped) = {
             let mut ledger = lock(&self.ledger);
             let result = change(&mut ledger, &mut done);
-            (result, self.set_gate(&mut ledger))
+            let blocked = self.set_gate(&mut ledger);
+            (result, blocked, std::mem::take(&mut ledger.dropped))
         };
+        drop_quietly(dropped);
         for finished in done {
             self.count(&finished);
             finished.answer();
@@ -266,7 +257,7 @@ impl TierCore {
             gate |= BYPASS;
             Counters::one(&self.counters.bypasses);
         }
-        if gate & BYPASS != 0 {
+        if gate & BYPASS != 0 && ledger.quarantined > 0 {
             ledger.forget_quarantines();
         }
         gate = (gate & BYPASS) | if ledger.quarantined > 0 { QUARANTINE } else { 0 };
@@ -363,7 +354,11 @@ impl TierCore {
     fn drop_settled(self: &Arc<Self>, batch: Vec<Job>) -> Vec<Job> {
         let (batch, dropped): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| match &job.work {
             Work::Repair(_) => true,
-            Work::Mutation(_) => lock(&self.ledger).is_out(job.key(), job.attempt),
+            // Also one that is out no longer because one that it overtook has timed out: it is what the key is to show.
+            Work::Mutation(mutation) => {
+                let ledger = lock(&self.ledger);
+                ledger.is_out(job.key(), job.attempt) || ledger.is_unsettled(job.key(), mutation.stamp())
+            }
             Work::Fill(fill) => {
                 let out = planted(Plant::FillNotOut) || lock(&self.ledger).is_out(job.key(), job.attempt);
                 out && self.order.fences.holds(fill.fence)
@@ -380,6 +375,24 @@ impl TierCore {
     pub(super) fn refuse(self: &Arc<Self>, jobs: Vec<Job>, error: &Error) {
         for job in jobs {
             self.finish(job, Err(error.clone()));
+        }
+    }
+
+    /// The actor is down and may not come back for long: what it had drained and not sent is answered.
+    pub(crate) fn refuse_queued(self: &Arc<Self>) {
+        let error = Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again");
+        loop {
+            let (reads, writes) = {
+                let mut queue = lock(&self.queue);
+                (queue.take_reads(usize::MAX), queue.take_writes(usize::MAX, usize::MAX))
+            };
+            if reads.is_empty() && writes.is_empty() {
+                return;
+            }
+            for reader in reads.into_iter().flat_map(|(_, readers)| readers) {
+                reader.answer(Err(error.clone()));
+            }
+            self.refuse(writes, &error);
         }
     }
 
@@ -415,7 +428,12 @@ impl TierCore {
                     Ok(_) => &self.counters.fills,
                     Err(_) => &self.counters.fills_dropped,
                 });
-                self.with_ledger(|ledger, done| ledger.complete_fill(&fill.key, attempt, done))
+                let next = self.with_ledger(|ledger, done| ledger.complete_fill(&fill.key, attempt, done));
+                // Its entry first, then whoever waits for the fill is told.
+                let Fill { entry, done, .. } = fill;
+                drop_quietly(entry);
+                drop(done);
+                next
             }
             Work::Repair(repair) => {
                 self.count_repair(result.is_ok());
@@ -507,16 +525,18 @@ impl TierCore {
         }
         for repair in repairs {
             let Repair { attempt, .. } = repair;
-            match &self.port {
-                Some(port) => self.with_ledger(|ledger, _| {
-                    let ok = self.apply(&**port, &repair.key, &repair.change).is_ok();
-                    self.count_repair(ok);
-                    ledger.repaired(&repair.key, attempt, ok);
-                }),
-                None => lock(&self.queue).push_write(Job { work: Work::Repair(repair), attempt }),
-            }
+            self.carry_out(Job { work: Work::Repair(repair), attempt });
         }
         self.pump();
+    }
+
+    /// The cache has been shut down: nothing more is written.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 
     pub(super) fn downgrade(&self) -> Weak<Self> {
@@ -574,6 +594,10 @@ impl TierCore {
     pub(crate) fn sweep(&self, now: Timestamp) {
         Counters::add(&self.counters.swept, self.backend.sweep(now) as u64);
     }
+}
+
+fn contained(call: impl FnOnce() -> Settlement) -> Settled {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| backend_panic(&panic_message(&*panic)))
 }
 
 pub(super) fn backend_panic(message: &str) -> Error {

@@ -42,10 +42,28 @@ impl TierCore {
     }
 }
 
+/// Should the repair task die of a panic, another one takes over.
+struct Running(Weak<TierCore>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(core) = self.0.upgrade()
+            && std::thread::panicking()
+        {
+            core.repairing.store(false, Ordering::SeqCst);
+            core.wake_repair();
+        }
+    }
+}
+
 async fn run(core: Weak<TierCore>) {
+    let _running = Running(Weak::clone(&core));
     loop {
         let (wait, runtime) = {
             let Some(core) = core.upgrade() else { return };
+            if core.is_retired() {
+                return;
+            }
             if !core.needs_repair() {
                 core.repairing.store(false, Ordering::SeqCst);
                 // Something may have come between the look and the flag.
@@ -53,7 +71,8 @@ async fn run(core: Weak<TierCore>) {
                     return;
                 }
             }
-            if core.health().state == ActorState::Running {
+            // A stopped tier's backend is open still: what is left is made good while the shutdown waits for it.
+            if matches!(core.health().state, ActorState::Running | ActorState::Stopped) {
                 round(&core).await;
             }
             (pause(&core), core.runtime.clone())
@@ -94,7 +113,8 @@ async fn recover(core: &Arc<TierCore>) -> bool {
     if !clear_in_time(core, &Scope::All, stamp).await || !answers(core).await {
         return false;
     }
-    lock(&core.clears).clear();
+    // One that came meanwhile may be newer than what has just been cleared.
+    lock(&core.clears).retain(|(_, missed)| *missed > stamp);
     core.repair_streak.store(0, Ordering::Relaxed);
     core.lift_bypass(stamp);
     true

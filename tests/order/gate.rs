@@ -30,7 +30,7 @@ pub(crate) struct Gate {
 #[derive(Default)]
 struct State {
     entries: BTreeMap<CacheKey, CacheValue<Raw>>,
-    traps: Vec<(Kind, Option<CacheKey>, oneshot::Sender<Call>)>,
+    traps: Vec<(Kind, CacheKey, oneshot::Sender<Call>)>,
     /// Kinds of calls that fail, having done nothing.
     failing: Vec<Kind>,
     refuses_to_open: bool,
@@ -61,17 +61,8 @@ impl Gate {
 
     /// The next call of this kind for this key that is not trapped already.
     pub(crate) fn catch(&self, kind: Kind, key: &CacheKey) -> Trap {
-        self.trap(kind, Some(key.clone()))
-    }
-
-    /// The next clear.
-    pub(crate) fn catch_clear(&self) -> Trap {
-        self.trap(Kind::Clear, None)
-    }
-
-    fn trap(&self, kind: Kind, key: Option<CacheKey>) -> Trap {
         let (sender, caught) = oneshot::channel();
-        self.lock().traps.push((kind, key, sender));
+        self.lock().traps.push((kind, key.clone(), sender));
         Trap(caught)
     }
 
@@ -86,6 +77,11 @@ impl Gate {
 
     pub(crate) fn refuse_to_open(&self, refuses: bool) {
         self.lock().refuses_to_open = refuses;
+    }
+
+    /// Loses an entry, as an eviction does.
+    pub(crate) fn forget(&self, key: &CacheKey) {
+        self.lock().entries.remove(key);
     }
 
     /// The two characters that the entry under `key` ends with: every value of these tests is that long.
@@ -117,7 +113,7 @@ impl Gate {
         let verdict = {
             let mut state = self.lock();
             state.log.push((kind, key.cloned()));
-            let trap = state.traps.iter().position(|(k, of, _)| *k == kind && of.as_ref() == key);
+            let trap = state.traps.iter().position(|(k, of, _)| *k == kind && Some(of) == key);
             match trap {
                 Some(trap) => {
                     let (_, _, trap) = state.traps.remove(trap);
@@ -194,11 +190,6 @@ impl Call {
     /// Replies with an error, whatever was done.
     pub(crate) fn fail(self) {
         drop(self.reply.send(Err(refused())));
-    }
-
-    /// Never replies.
-    pub(crate) fn lose(self) {
-        drop(self);
     }
 }
 

@@ -19,7 +19,12 @@ pub(crate) type Strings = Region<String, str>;
 
 /// Runs a test under many schedules. What it asserts holds in each.
 pub(crate) fn under_seeds<F: Future<Output = ()>>(test: impl Fn(RuntimeHandle) -> F) {
-    explore(0..SEEDS, |sim| {
+    under(SEEDS, test);
+}
+
+/// The same, with a number of schedules.
+pub(crate) fn under<F: Future<Output = ()>>(seeds: u64, test: impl Fn(RuntimeHandle) -> F) {
+    explore(0..seeds, |sim| {
         let rt = RuntimeHandle::new(sim.runtime());
         sim.block_on(test(rt)).unwrap();
     });
