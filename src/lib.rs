@@ -52,6 +52,9 @@
 //! `disk` (default): the disk tier. `gzip`, `zstd`: compressors. `uuid`: UUIDs as keys. `testing`: the conformance
 //! suite for runtimes, and hooks that crash actors.
 
+// The engine never panics on its own account. Tests may.
+#![warn(clippy::unwrap_used)]
+
 pub mod backend;
 mod cache;
 pub mod codec;
