@@ -60,7 +60,10 @@ impl Failure {
 
     async fn check_healed(&self, bench: &Bench) {
         let watch = bench.watch();
+        let began = bench.world.runtime.now();
         bench.recovers().await;
+        // The outage was short, and so is the wait for the next repair.
+        bench.world.assert_within(began, Duration::from_secs(2), "making the tier good");
         watch.saw_nothing_old().await;
         let tier = bench.faulty();
         // What fails is the backend, not the actor.
