@@ -53,8 +53,10 @@ pub(crate) struct TierCore {
     calls: AtomicUsize,
     pub(super) repairing: AtomicBool,
     retired: AtomicBool,
-    /// Repairs that failed in a row.
+    /// Rounds of repair in a row in which something failed.
     pub(super) repair_streak: AtomicU32,
+    /// Whether a repair has failed since the last round.
+    pub(super) repair_failed: AtomicBool,
     /// Clears that the backend has not recorded yet.
     pub(super) clears: Mutex<Vec<(Scope, Stamp)>>,
     health: Mutex<Health>,
@@ -95,6 +97,7 @@ impl TierCore {
             repairing: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             repair_streak: AtomicU32::new(0),
+            repair_failed: AtomicBool::new(false),
             clears: Mutex::default(),
             health: Mutex::new(Health { state: ActorState::Starting, restarts: 0, last_error: None }),
         })
@@ -481,7 +484,8 @@ impl TierCore {
             self.repair_streak.store(0, Ordering::Relaxed);
         } else {
             Counters::one(&self.counters.repair_failures);
-            self.repair_streak.fetch_add(1, Ordering::Relaxed);
+            // Not once per key: a batch that fails is one failure, whatever its size.
+            self.repair_failed.store(true, Ordering::Relaxed);
         }
     }
 

@@ -88,6 +88,9 @@ fn pause(core: &TierCore) -> Duration {
 }
 
 async fn round(core: &Arc<TierCore>) {
+    if core.repair_failed.swap(false, Ordering::Relaxed) {
+        core.repair_streak.fetch_add(1, Ordering::Relaxed);
+    }
     if core.is_bypassed() {
         if core.is_quiet() && !recover(core).await {
             core.repair_streak.fetch_add(1, Ordering::Relaxed);
