@@ -20,8 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let plan = FaultPlan::new(&runtime);
     let remote = Faulty::new(MapBackend::new().labelled("remote"), &runtime, &plan);
     // Tries a broken tier again sooner than by default, and waits for it less long: this is a demonstration.
-    let mut breaker = BreakerOptions::default();
-    breaker.open = Duration::from_millis(200);
+    let breaker = BreakerOptions { open: Duration::from_millis(200), ..BreakerOptions::default() };
 
     let cache = Cache::builder(runtime.clone())
         .tier(MemoryBackend::entries(50))
