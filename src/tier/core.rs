@@ -68,6 +68,8 @@ pub(crate) struct Health {
     pub(crate) state: ActorState,
     pub(crate) restarts: u64,
     pub(crate) last_error: Option<Error>,
+    /// Why a call to its backend failed last.
+    pub(crate) last_failure: Option<Error>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -99,7 +101,12 @@ impl TierCore {
             repair_streak: AtomicU32::new(0),
             repair_failed: AtomicBool::new(false),
             clears: Mutex::default(),
-            health: Mutex::new(Health { state: ActorState::Starting, restarts: 0, last_error: None }),
+            health: Mutex::new(Health {
+                state: ActorState::Starting,
+                restarts: 0,
+                last_error: None,
+                last_failure: None,
+            }),
         })
     }
 
