@@ -232,6 +232,12 @@ impl TierCore {
             let error = Error::new(ErrorKind::Unavailable, "the tier is bypassed until it has been cleared");
             return Some(Refusal::Bypassed(error));
         }
+        // After the gate: whoever sees it open sees what was hidden before it opened. A mutation that was numbered
+        // before the tier was cleared would be confirmed and never seen.
+        if mutation.stamp().time <= self.hidden.load(Ordering::Acquire) {
+            let error = Error::new(ErrorKind::Unavailable, "the tier was cleared after this had begun");
+            return Some(Refusal::Bypassed(error));
+        }
         (self.runtime.now() >= mutation.deadline)
             .then(|| Refusal::Quarantine(super::ledger::timeout(mutation)))
     }

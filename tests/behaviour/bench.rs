@@ -196,7 +196,7 @@ impl Bench {
             let mut reads = 0;
             loop {
                 for key in 0..KEYS {
-                    if reads % 3 == 0 {
+                    if reads % 5 == 0 {
                         subject.evict(key).await;
                     }
                     subject.read(key).await;
