@@ -97,11 +97,11 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Region::set`](crate::Region::set).
-    pub async fn set<T>(&self, key: &CacheKey, value: impl Into<Arc<T>>, ttl: Option<Duration>) -> Result<()>
+    pub async fn set<T>(&self, key: &CacheKey, value: T, ttl: Option<Duration>) -> Result<()>
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.store::<T>().set(key, value.into(), ttl).await
+        self.store::<T>().set(key, Arc::new(value), ttl).await
     }
 
     /// Removes an entry from every tier, and says how many of them had it.

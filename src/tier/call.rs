@@ -285,7 +285,11 @@ fn record<T>(core: &Arc<TierCore>, pass: Admission, results: &[Result<T>]) {
                 core.breaker.record(epoch, true, count(results.len() - failed), now, random);
             }
         }
-        Admission::Probe(permit) if failed == 0 => permit.succeeded(),
+        Admission::Probe(permit) if failed == 0 => {
+            permit.succeeded();
+            core.repair_streak.store(0, std::sync::atomic::Ordering::Relaxed);
+            core.healed.notify(usize::MAX);
+        }
         Admission::Probe(permit) => permit.failed(now, random),
         Admission::No { .. } => {}
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
+use event_listener::Event;
 use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
 
@@ -52,6 +53,8 @@ pub(crate) struct TierCore {
     /// Calls that have not returned, late ones included.
     calls: AtomicUsize,
     pub(super) repairing: AtomicBool,
+    /// Told when the breaker closes, so that what is quarantined need not wait for the next round of repair.
+    pub(super) healed: Event,
     retired: AtomicBool,
     /// Rounds of repair in a row in which something failed.
     pub(super) repair_streak: AtomicU32,
@@ -97,6 +100,7 @@ impl TierCore {
             room: AtomicWaker::new(),
             calls: AtomicUsize::new(0),
             repairing: AtomicBool::new(false),
+            healed: Event::new(),
             retired: AtomicBool::new(false),
             repair_streak: AtomicU32::new(0),
             repair_failed: AtomicBool::new(false),
