@@ -93,13 +93,21 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guard<'_, D> {
         deserialize_any() deserialize_bool() deserialize_char() deserialize_unit() deserialize_option()
         deserialize_i8() deserialize_i16() deserialize_i32() deserialize_i64() deserialize_i128()
         deserialize_u8() deserialize_u16() deserialize_u32() deserialize_u64() deserialize_u128()
-        deserialize_f32() deserialize_f64() deserialize_str() deserialize_string()
-        deserialize_bytes() deserialize_byte_buf() deserialize_identifier() deserialize_ignored_any()
+        deserialize_f32() deserialize_f64() deserialize_str() deserialize_bytes() deserialize_identifier() deserialize_ignored_any()
         deserialize_seq() deserialize_map() deserialize_tuple(len: usize)
         deserialize_unit_struct(name: &'static str) deserialize_newtype_struct(name: &'static str)
         deserialize_tuple_struct(name: &'static str, len: usize)
         deserialize_struct(name: &'static str, fields: &'static [&'static str])
         deserialize_enum(name: &'static str, variants: &'static [&'static str])
+    }
+
+    // A borrowed text is checked against what is there; to make an owned one, bincode allocates what is claimed.
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_str(Guard::new(visitor, self.limits))
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_bytes(Guard::new(visitor, self.limits))
     }
 
     fn is_human_readable(&self) -> bool {
