@@ -144,6 +144,20 @@ impl Cache {
         self.inner.engine.shutdown(deadline).await
     }
 
+    /// Reads an entry from one tier alone, as a read of the cache would see it there: for tests.
+    ///
+    /// # Errors
+    /// Why the tier could not say.
+    #[cfg(feature = "testing")]
+    pub async fn get_from<T>(&self, tier: &str, key: &CacheKey) -> Result<Option<Hit<T>>>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let store = self.store::<T>();
+        let found = self.inner.engine.read_from(tier, key, &store.ty).await?;
+        Ok(found.and_then(|found| store.hit(found)))
+    }
+
     /// Crashes the actor of a tier, as a bug in it would: for tests.
     #[cfg(feature = "testing")]
     pub fn crash_tier(&self, label: &str) {

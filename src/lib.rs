@@ -11,6 +11,7 @@ mod key_format;
 mod load;
 mod observe;
 mod order;
+mod planted;
 mod region;
 pub mod runtime;
 mod tier;
@@ -28,6 +29,8 @@ pub use key::deterministic_hashing;
 pub use key::{CacheKey, KeyHash, KeyHasher, KeyPart, KeyParts, KeyProbe, KeyWriter};
 pub use key_format::CacheKeyFormat;
 pub use observe::{Inspection, TierInspection};
+#[cfg(feature = "testing")]
+pub use planted::{Plant, plant};
 pub use region::{Region, RegionBuilder};
 pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};
 pub use value::{

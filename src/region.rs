@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hit::{Hit, Lookup};
 use crate::key::{CacheKey, KeyParts, KeyProbe, KeyWriter};
 use crate::load::{Landed, Role};
+use crate::planted::{Plant, planted};
 use crate::runtime::Instant;
 use crate::value::{CacheValue, DeleteStatus, Meta, Object};
 
@@ -455,6 +456,11 @@ impl Store {
             let landed = self.load(key, loader, deadline, within).await.map(|object| (object, life));
             let landed = landed.map(|(object, life)| (object, Meta { stamp, ..self.renewed(life, ttl) }));
             lead.land(landed.clone());
+            let fence = if planted(Plant::FenceAtFill) {
+                self.engine.order.fences.take(key.hash_u64())
+            } else {
+                fence
+            };
             if let (Ok((object, meta)), Some(fence)) = (&landed, fence) {
                 let refill = Refill {
                     key: key.clone(),
@@ -502,7 +508,7 @@ impl Store {
         }
     }
 
-    fn hit<T: Send + Sync + 'static>(&self, found: Found) -> Option<Hit<T>> {
+    pub(crate) fn hit<T: Send + Sync + 'static>(&self, found: Found) -> Option<Hit<T>> {
         let label = self.engine.route.load().tiers.get(found.tier).map(|tier| tier.core.label.clone());
         let value = Arc::downcast::<T>(found.object).ok()?;
         Some(Hit::new(value, label, found.meta, found.now))
@@ -515,6 +521,12 @@ impl Store {
 
     fn renewed(&self, meta: Meta, ttl: Option<Duration>) -> Meta {
         let now = self.engine.runtime.wall();
+        let ttl = match ttl {
+            Some(ttl) if planted(Plant::TtlInSeconds) => {
+                Some(Duration::from_secs(ttl.as_secs())).filter(|t| !t.is_zero())
+            }
+            ttl => ttl,
+        };
         Meta { created: now, expire: ttl.map(|ttl| now.after(ttl)), ..meta }
     }
 

@@ -47,6 +47,7 @@
 
 mod blocking;
 mod core;
+pub mod exploration;
 mod explore;
 mod faults;
 mod map_backend;

@@ -57,6 +57,8 @@
 //! keeps the engine's rules is what the contract suite tells (feature `testing`, `tierkeep::backend::contract`).
 
 mod blocking;
+#[cfg(feature = "testing")]
+pub mod contract;
 #[cfg(feature = "disk")]
 mod disk;
 mod forward;

@@ -15,6 +15,7 @@ use crate::codec::{ValueType, frame};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{CacheKey, KeyProbe};
 use crate::order::Fence;
+use crate::planted::{Plant, planted};
 use crate::runtime::{Envelope, RejectReason};
 use crate::tier::{Counters, ErrorPolicy, Message, ReadOp};
 use crate::value::{Entry, Meta, Object, Payload, Timestamp};
@@ -82,6 +83,9 @@ impl Engine {
             ReadPolicy::Race => self.read_race(&route, key, ty, &mut reading).await,
             ReadPolicy::Parallel => self.read_all(&route, key, ty, &mut reading).await,
         };
+        if planted(Plant::FenceLate) {
+            reading.fence = self.order.fences.take(key.hash_u64());
+        }
         if let (Some(found), Some(fence)) = (&reading.found, reading.fence) {
             self.refill(&route, key, ty, found, fence, missed);
         }
@@ -151,7 +155,10 @@ impl Engine {
             }
         }
         // `None` is "never expires", and so the latest. On a tie the topmost wins: `max_by_key` takes the last.
-        let rank = |found: &Found| (found.meta.stamp, found.meta.expire.unwrap_or(Timestamp::MAX));
+        let rank = |found: &Found| {
+            let forever = planted(Plant::NoExpiryIsFreshest) && found.meta.expire.is_none();
+            (forever, found.meta.stamp, found.meta.expire.unwrap_or(Timestamp::MAX))
+        };
         let best = hits.iter().rev().max_by_key(|found| rank(found)).cloned();
         if let Some(best) = &best {
             missed.extend(hits.iter().filter(|hit| hit.meta.stamp < best.meta.stamp).map(|hit| hit.tier));
@@ -193,6 +200,21 @@ impl Engine {
             counters.degraded(error.kind());
             error.at_tier(&tier.core.label).for_key(key)
         })
+    }
+
+    /// Reads the tier with this label, for tests.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn read_from(
+        &self,
+        label: &str,
+        key: &CacheKey,
+        ty: &Arc<dyn ValueType>,
+    ) -> Result<Option<Found>> {
+        let route = self.route.load_full();
+        match route.tiers.iter().position(|tier| tier.core.label.as_str() == label) {
+            Some(index) => self.read_tier(&route, index, key, ty).await,
+            None => Err(Error::new(ErrorKind::Config, format!("there is no tier `{label}`"))),
+        }
     }
 
     /// Asks a tier's actor, within the tier's read deadline.
@@ -253,7 +275,7 @@ impl Engine {
             Ok(object) => object,
             Err((header, payload)) => self.codecs.decode(header, payload, Arc::clone(ty)).await?,
         };
-        if Any::type_id(&*object) != ty.type_id() {
+        if Any::type_id(&*object) != (**ty).type_id() {
             return Err(Error::new(
                 ErrorKind::TypeMismatch,
                 format!("the entry is not a `{}`; use another region or key", ty.type_name()),

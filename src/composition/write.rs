@@ -19,6 +19,7 @@ use crate::codec::{Encoded, ValueType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::order::{ClearWrite, Write};
+use crate::planted::{Plant, planted};
 use crate::runtime::{Address, BoxFuture, Envelope, Instant, RejectReason};
 use crate::tier::{Change, ClearOp, Message, Mutation, Settled, Settlement};
 use crate::value::{DeleteStatus, Entry, Meta, Object, Payload};
@@ -251,7 +252,9 @@ impl Engine {
             match settled {
                 Ok(_) => {
                     // Those that have not answered settle by quarantine, until they confirm. No effect on the others.
-                    for (core, key, stamp, change) in keys {
+                    for (core, key, stamp, change) in
+                        keys.into_iter().filter(|_| !planted(Plant::RaceLoserShows))
+                    {
                         core.expire(&key, stamp, change);
                     }
                     return Ok(());

@@ -13,6 +13,7 @@ use event_listener::{Event, EventListener};
 use crate::backend::Scope;
 use crate::error::Result;
 use crate::key::{CacheKey, KeyHash};
+use crate::planted::{Plant, planted};
 use crate::value::{Meta, Object};
 
 const SHARDS: usize = 16;
@@ -77,7 +78,9 @@ impl Flights {
 
     /// A mutation of `key` began: later callers start anew.
     pub(crate) fn detach(&self, key: &CacheKey) {
-        self.shard(key).remove(key);
+        if !planted(Plant::LateJoiner) {
+            self.shard(key).remove(key);
+        }
     }
 
     /// A clear of `scope` began: later callers start anew.

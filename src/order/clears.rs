@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::backend::Scope;
+use crate::planted::{Plant, planted};
 use crate::value::Stamp;
 
 /// Past this many prefixes, a further one is folded into "everything": memory stays bounded, the price is misses.
@@ -50,7 +51,7 @@ impl Clears {
 
     /// Whether a clear hides an entry of `prefix` with `stamp`.
     pub(crate) fn hide(&self, prefix: &str, stamp: Stamp) -> bool {
-        if stamp.time > self.newest.load(Ordering::Acquire) {
+        if stamp.time > self.newest.load(Ordering::Acquire) || planted(Plant::ClearHidesNothing) {
             return false;
         }
         let marks = self.marks.load();

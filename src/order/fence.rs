@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::planted::{Plant, planted};
+
 /// Added to a stripe when a mutation begins: the version (upper 40 bits) moves and the busy count (lower 24) grows.
 const BEGIN: u64 = (1 << 24) + 1;
 const BUSY: u64 = (1 << 24) - 1;
@@ -49,7 +51,8 @@ impl Fences {
 
     /// Marks every stripe busy, and moved, until the guard is dropped.
     pub(crate) fn begin_all(self: &Arc<Self>) -> Busy {
-        self.all.fetch_add(BEGIN, Ordering::SeqCst);
+        // A planted bug keeps the busy count right, so that the drop balances it.
+        self.all.fetch_add(if planted(Plant::ClearKeepsFences) { 0 } else { BEGIN }, Ordering::SeqCst);
         Busy { fences: Arc::clone(self), stripe: None }
     }
 
@@ -57,14 +60,21 @@ impl Fences {
     pub(crate) fn take(&self, hash: u64) -> Option<Fence> {
         let seen = self.stripes[self.index(hash)].load(Ordering::SeqCst);
         let seen_all = self.all.load(Ordering::SeqCst);
-        ((seen | seen_all) & BUSY == 0).then_some(Fence { hash, seen, seen_all })
+        let free = planted(Plant::NoFence) || planted(Plant::FenceBusy) || (seen | seen_all) & BUSY == 0;
+        free.then_some(Fence { hash, seen, seen_all })
     }
 
     /// Whether no mutation of the stripe began since the fence was taken. Asked by the tier's actor, which applies
     /// a mutation that begins after this later than what it is about to apply.
     pub(crate) fn holds(&self, fence: Fence) -> bool {
-        self.stripes[self.index(fence.hash)].load(Ordering::SeqCst) == fence.seen
-            && self.all.load(Ordering::SeqCst) == fence.seen_all
+        let seen = self.stripes[self.index(fence.hash)].load(Ordering::SeqCst);
+        let seen_all = self.all.load(Ordering::SeqCst);
+        let same_version = |a: u64, b: u64| a & !BUSY == b & !BUSY;
+        planted(Plant::NoFence)
+            || (planted(Plant::FenceBusy)
+                && same_version(seen, fence.seen)
+                && same_version(seen_all, fence.seen_all))
+            || (seen == fence.seen && seen_all == fence.seen_all)
     }
 }
 
@@ -79,6 +89,7 @@ impl Drop for Busy {
     fn drop(&mut self) {
         let stripe = match self.stripe {
             Some(index) => &self.fences.stripes[index],
+            None if planted(Plant::ClearKeepsFences) => return,
             None => &self.fences.all,
         };
         stripe.fetch_sub(1, Ordering::SeqCst);

@@ -20,6 +20,7 @@ use crate::backend::{Backend, Holds, Port, Scope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::order::Order;
+use crate::planted::{Plant, planted};
 use crate::runtime::{ActorState, RuntimeHandle, panic_message};
 use crate::value::{BackendLabel, DeleteStatus, Meta, Stamp, Timestamp};
 
@@ -77,6 +78,7 @@ impl TierCore {
             label: tier.label,
             port: tier.backend.port(),
             holds: tier.backend.holds(),
+            ledger: Mutex::new(Ledger::new(tier.backend.port().is_some())),
             backend: tier.backend,
             breaker: Breaker::new(tier.options.breaker),
             options: tier.options,
@@ -85,7 +87,6 @@ impl TierCore {
             counters: Counters::default(),
             gate: AtomicU32::new(0),
             hidden: AtomicU64::new(0),
-            ledger: Mutex::default(),
             queue: Mutex::default(),
             room: AtomicWaker::new(),
             calls: AtomicUsize::new(0),
@@ -103,7 +104,7 @@ impl TierCore {
     pub(crate) fn blocked(&self, key: &CacheKey) -> Option<Error> {
         // Acquire pairs with the store under the ledger's lock, before the mutation returned to its caller.
         let gate = self.gate.load(Ordering::Acquire);
-        if gate == 0 {
+        if gate == 0 || (planted(Plant::PortIgnoresQuarantine) && self.port.is_some()) {
             return None;
         }
         let why = if gate & BYPASS != 0 {
@@ -140,6 +141,13 @@ impl TierCore {
         lock(&self.ledger).announce(key);
     }
 
+    /// A mutation of `key` drew its number: noted for a planted bug only.
+    pub(crate) fn minted(&self, key: &CacheKey, stamp: Stamp) {
+        if planted(Plant::DropMinted) {
+            lock(&self.ledger).minted(key, stamp);
+        }
+    }
+
     /// A mutation reached the actor.
     pub(crate) fn arrive(self: &Arc<Self>, mutation: Mutation) {
         let refused = self.refusal(&mutation);
@@ -168,6 +176,11 @@ impl TierCore {
     pub(crate) fn lost(self: &Arc<Self>, mutation: &mut Mutation) {
         Counters::one(&self.counters.unconfirmed);
         self.with_ledger(|ledger, done| ledger.lost(mutation, done));
+    }
+
+    /// A planted bug: the mutation is gone as if it had never been.
+    pub(crate) fn forget(&self, key: &CacheKey) {
+        lock(&self.ledger).leave(key);
     }
 
     /// A fill reached the actor. It is void if a mutation of its stripe began since its fence was taken, and given up

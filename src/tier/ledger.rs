@@ -17,6 +17,7 @@ use super::message::{Change, Finished, Mutation, Settled, Settlement};
 use super::quarantine::Quarantine;
 use crate::error::{Error, ErrorKind};
 use crate::key::{CacheKey, KeyHash};
+use crate::planted::{Plant, planted};
 use crate::value::Stamp;
 
 /// One try to write a key, unique within the tier.
@@ -32,6 +33,8 @@ pub(crate) struct Ledger {
     /// Bytes that quarantined keys hold for their repair.
     pub(super) held: usize,
     attempts: Attempt,
+    /// Whether the store is written through its port, under the ledger's lock.
+    in_process: bool,
 }
 
 #[derive(Default)]
@@ -43,6 +46,8 @@ pub(super) struct KeyState {
     /// The attempt that is queued or in flight.
     pub(super) out: Option<Attempt>,
     waiting: Vec<Mutation>,
+    /// The newest number drawn; kept only for a planted bug.
+    minted: u64,
     pub(super) quarantine: Option<Box<Quarantine>>,
 }
 
@@ -55,6 +60,22 @@ pub(super) enum Refusal {
 }
 
 impl Ledger {
+    pub(super) fn new(in_process: bool) -> Self {
+        Self { in_process, ..Self::default() }
+    }
+
+    /// Whether a planted bug lets the tier answer for keys that it has not confirmed.
+    pub(super) fn keeps_answering(&self) -> bool {
+        planted(if self.in_process { Plant::NoQuarantineInProcess } else { Plant::NoQuarantine })
+    }
+
+    /// Notes a number that was drawn.
+    pub(super) fn minted(&mut self, key: &CacheKey, stamp: Stamp) {
+        if let Some(state) = self.keys.get_mut(key) {
+            state.minted = state.minted.max(stamp.time);
+        }
+    }
+
     /// A mutation of `key` is about to be minted. From here on the key's settled number is remembered.
     pub(super) fn announce(&mut self, key: &CacheKey) {
         if let Some(state) = self.keys.get_mut(key) {
@@ -74,7 +95,9 @@ impl Ledger {
     ) -> Option<(Mutation, Attempt)> {
         let key = mutation.key().clone();
         let state = self.keys.entry(key.clone()).or_default();
-        if mutation.stamp().time <= state.settled {
+        let overtaken = mutation.stamp().time <= state.settled && !planted(Plant::NoLedger);
+        let minted = planted(Plant::DropMinted) && mutation.stamp().time < state.minted;
+        if overtaken || minted {
             // Rule 1. Equal: the caller's deadline has settled this very mutation already.
             self.let_go(mutation, Ok(Settlement::Superseded), done);
         } else if let Some(refusal) = refused {
@@ -89,7 +112,7 @@ impl Ledger {
             let error =
                 Error::new(ErrorKind::Unavailable, "the key is in quarantine; its repair will carry this");
             self.quarantine_mutation(mutation, error, done);
-        } else if state.out.is_some() {
+        } else if state.out.is_some() && !planted(Plant::TwoOut) {
             state.waiting.push(mutation);
         } else {
             let attempt = self.next_attempt();
@@ -106,7 +129,9 @@ impl Ledger {
         });
         free.then(|| {
             let attempt = self.next_attempt();
-            self.keys.entry(key.clone()).or_default().out = Some(attempt);
+            if !planted(Plant::FillNotOut) {
+                self.keys.entry(key.clone()).or_default().out = Some(attempt);
+            }
             attempt
         })
     }
@@ -168,7 +193,10 @@ impl Ledger {
         want: (Stamp, Change),
         done: &mut Vec<Finished>,
     ) {
-        if self.is_out(key, attempt) {
+        let forgotten = planted(Plant::FillNoQuarantine) && want.0 == Stamp::ZERO;
+        if forgotten {
+            self.release(key);
+        } else if self.is_out(key, attempt) {
             self.expire_out(key, want, done);
         }
     }
@@ -259,6 +287,11 @@ impl Ledger {
         let mut waiting = std::mem::take(&mut state.waiting);
         waiting.sort_by_key(|mutation| mutation.stamp().time);
         let mut newest = waiting.pop()?;
+        if planted(Plant::OvertakenEarly) {
+            for overtaken in waiting.drain(..) {
+                self.let_go(overtaken, Ok(Settlement::Superseded), done);
+            }
+        }
         newest.overtaken.append(&mut waiting);
         self.arrive(newest, None, done)
     }
@@ -283,7 +316,7 @@ impl Ledger {
         self.leave(&key);
     }
 
-    fn leave(&mut self, key: &CacheKey) {
+    pub(super) fn leave(&mut self, key: &CacheKey) {
         if let Some(state) = self.keys.get_mut(key) {
             state.users = state.users.saturating_sub(1);
         }

@@ -8,6 +8,7 @@ use super::core::TierCore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::order::{ClearWrite, Fence, Write};
+use crate::planted::{Plant, planted};
 use crate::runtime::Instant;
 use crate::value::{DeleteStatus, Entry, Stamp};
 
@@ -109,6 +110,7 @@ impl Mutation {
         change: Change,
         deadline: Instant,
     ) -> (Self, oneshot::Receiver<Settled>) {
+        core.minted(&write.key, write.stamp);
         let (reply, answer) = oneshot::channel();
         let mutation = Self {
             core: Arc::clone(core),
@@ -133,7 +135,9 @@ impl Mutation {
 
 impl Drop for Mutation {
     fn drop(&mut self) {
-        if self.announced {
+        if self.announced && planted(Plant::LostOnRestart) {
+            self.core.forget(&self.write.key);
+        } else if self.announced {
             let core = Arc::clone(&self.core);
             core.lost(self);
         }

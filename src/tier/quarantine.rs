@@ -7,6 +7,7 @@
 use super::ledger::{Attempt, Ledger};
 use super::message::Change;
 use crate::key::CacheKey;
+use crate::planted::{Plant, planted};
 use crate::value::Stamp;
 
 /// Past this many bytes, keys are repaired by removal: the value is not kept.
@@ -38,15 +39,18 @@ impl Ledger {
         change: Change,
         late: Option<Attempt>,
     ) {
+        if self.keeps_answering() {
+            return;
+        }
         let state = self.keys.entry(key.clone()).or_default();
         state.settled = state.settled.max(stamp.time);
         // An attempt of this key that is still out may be applied as well.
-        let late = late.or(state.out.take());
+        let late = late.or(state.out.take()).filter(|_| !planted(Plant::LiftAtConfirmation));
         let change = if self.held + change.weight() > HELD_LIMIT { Change::Remove } else { change };
         match &mut state.quarantine {
             Some(quarantine) => {
                 quarantine.late.extend(late);
-                if stamp.time >= quarantine.want.0.time {
+                if stamp.time >= quarantine.want.0.time && !planted(Plant::RepairsOldest) {
                     self.held = self.held + change.weight() - quarantine.want.1.weight();
                     quarantine.want = (stamp, change);
                 }

@@ -1,0 +1,140 @@
+//! Plays random caches under random work and faults, and checks every hit against the history of its key.
+//!
+//! ```text
+//! cargo run --release -p tierkeep-sim --example explore -- --seeds 10000 --from 0
+//! ```
+//!
+//! `--seeds N` how many (default 1,000); `--from N` the first (default 0); `--once` plays each seed once instead of
+//! twice; `--keep 3,7` plays only these steps of each scenario (as a shrunk violation prints them). Ends with exit code
+//! 1 if anything was wrong.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use tierkeep_sim::exploration::{Scenario, run, shrink};
+
+struct Arguments {
+    seeds: u64,
+    from: u64,
+    twice: bool,
+    keep: Option<Vec<usize>>,
+}
+
+fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(2);
+        }
+    };
+    // Planned panics are part of the work; their messages are not news.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut totals = Totals::default();
+    for seed in arguments.from..arguments.from + arguments.seeds {
+        let mut scenario = Scenario::draw(seed);
+        if let Some(keep) = &arguments.keep {
+            scenario.steps.retain(|step| keep.contains(&step.id));
+        }
+        totals.play(&scenario, arguments.twice);
+    }
+    totals.print();
+    if totals.violations + totals.stalls + totals.diverged == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut arguments = Arguments { seeds: 1000, from: 0, twice: true, keep: None };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("`{word}` needs a value"));
+        let number = |text: String| text.parse::<u64>().map_err(|_| format!("`{text}` is not a number"));
+        match word.as_str() {
+            "--seeds" => arguments.seeds = number(value()?)?,
+            "--from" => arguments.from = number(value()?)?,
+            "--once" => arguments.twice = false,
+            "--keep" => {
+                let steps = value()?;
+                let steps =
+                    steps.split(',').map(|step| step.parse().map_err(|_| format!("`{step}` is not a step")));
+                arguments.keep = Some(steps.collect::<Result<_, _>>()?);
+            }
+            other => return Err(format!("unknown argument `{other}`; known: --seeds --from --once --keep")),
+        }
+    }
+    Ok(arguments)
+}
+
+#[derive(Default)]
+struct Totals {
+    seeds: u64,
+    checked: u64,
+    hits: u64,
+    violations: u64,
+    stalls: u64,
+    diverged: u64,
+    fills: u64,
+    fills_void: u64,
+    faults: BTreeMap<&'static str, u64>,
+}
+
+impl Totals {
+    fn play(&mut self, scenario: &Scenario, twice: bool) {
+        let outcome = run(scenario);
+        self.seeds += 1;
+        self.checked += outcome.checked;
+        self.hits += outcome.hits;
+        self.fills += outcome.fills;
+        self.fills_void += outcome.fills_void;
+        for (fault, n) in &outcome.faults {
+            *self.faults.entry(fault).or_default() += n;
+        }
+        if twice && run(scenario).trace != outcome.trace {
+            self.diverged += 1;
+            println!("seed {}: two runs differ", scenario.seed);
+        }
+        if outcome.violations.is_empty() {
+            return;
+        }
+        self.violations += 1;
+        let shortest = shrink(scenario, 300);
+        println!("seed {}: {} tiers, {} steps", scenario.seed, scenario.tiers.len(), scenario.steps.len());
+        println!("  read {:?}, write {:?}", scenario.read, scenario.write);
+        for tier in &shortest.tiers {
+            println!("  {tier:?}");
+        }
+        for step in &shortest.steps {
+            println!("  {step:?}");
+        }
+        for violation in run(&shortest).violations.iter().take(4) {
+            println!("  {violation}");
+            self.stalls += u64::from(matches!(violation, tierkeep_sim::exploration::Violation::Stall { .. }));
+        }
+        let keep: Vec<_> = shortest.steps.iter().map(|step| step.id.to_string()).collect();
+        println!(
+            "  replay: cargo run --release -p tierkeep-sim --example explore -- --seeds 1 --from {} --keep {}",
+            scenario.seed,
+            keep.join(",")
+        );
+    }
+
+    fn print(&self) {
+        for (fault, n) in &self.faults {
+            println!("fault {fault} {n}");
+        }
+        let share = 100.0 * self.fills_void as f64 / (self.fills + self.fills_void).max(1) as f64;
+        println!("hits {} fills {} void {} ({share:.1} %)", self.hits, self.fills, self.fills_void);
+        println!(
+            "seeds={} ops_checked={} faults={} violations={} stalls={} diverged={}",
+            self.seeds,
+            self.checked,
+            self.faults.values().sum::<u64>(),
+            self.violations,
+            self.stalls,
+            self.diverged
+        );
+    }
+}

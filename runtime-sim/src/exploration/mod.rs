@@ -1,0 +1,16 @@
+//! Exploration: random caches under random work and random faults, each hit checked against the history of its key.
+//!
+//! A seed draws a [`Scenario`]: one to four tiers of mixed kinds, policies, deadlines, batch sizes, concurrency, a
+//! workload of several callers, and fault rates. [`run`] plays it in the simulator and returns what was checked and
+//! what was wrong; [`shrink`] looks for a shorter workload that is still wrong. `cargo run --release -p tierkeep-sim
+//! --example explore` does it for thousands of seeds; `tests/exploration.rs` for a thousand.
+
+mod history;
+mod scenario;
+mod shrink;
+mod world;
+
+pub use history::Violation;
+pub use scenario::{Kind, Loader, Scenario, Step, StepKind, TierPlan};
+pub use shrink::shrink;
+pub use world::{Outcome, run};

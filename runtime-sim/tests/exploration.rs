@@ -1,0 +1,61 @@
+//! A thousand random caches under faults; and every planted bug is noticed.
+
+use tierkeep::{Plant, plant};
+use tierkeep_sim::exploration::{Scenario, run};
+
+/// Seeds that a planted bug may take to show.
+const PATIENCE: u64 = 1000;
+
+fn quiet() {
+    // Planned panics are part of the work; a failing assertion still says where it stands.
+    std::panic::set_hook(Box::new(|panic| {
+        if panic.location().is_some_and(|location| location.file().ends_with("tests/exploration.rs")) {
+            eprintln!("{panic}");
+        }
+    }));
+}
+
+#[test]
+fn a_thousand_seeds_without_a_violation() {
+    quiet();
+    let mut checked = 0;
+    for seed in 0..1000 {
+        let outcome = run(&Scenario::draw(seed));
+        assert!(outcome.violations.is_empty(), "seed {seed}: {:?}", outcome.violations);
+        checked += outcome.checked;
+    }
+    println!("seeds=1000 ops_checked={checked}");
+    assert!(checked > 100_000, "only {checked} operations were checked");
+}
+
+#[test]
+fn the_same_seed_plays_the_same_way() {
+    quiet();
+    for seed in 0..50 {
+        let scenario = Scenario::draw(seed);
+        assert_eq!(run(&scenario).trace, run(&scenario).trace, "seed {seed}");
+    }
+}
+
+#[test]
+fn every_planted_bug_is_noticed() {
+    quiet();
+    let mut took = Vec::new();
+    let mut missed = Vec::new();
+    for bug in Plant::ALL {
+        plant(Some(bug));
+        let caught = (0..PATIENCE).find(|&seed| !run(&Scenario::draw(seed)).violations.is_empty());
+        plant(None);
+        match caught {
+            Some(seed) => {
+                println!("planted {bug:?}: caught at seed {seed}");
+                took.push(seed + 1);
+            }
+            None => missed.push(bug),
+        }
+    }
+    took.sort_unstable();
+    let median = took.get(took.len() / 2).copied().unwrap_or(0);
+    println!("caught={}/{} median_seeds={median}", took.len(), Plant::ALL.len());
+    assert!(missed.is_empty(), "not noticed within {PATIENCE} seeds: {missed:?}");
+}

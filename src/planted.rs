@@ -1,0 +1,114 @@
+//! Bugs that a test can plant, to see that it would notice them. Without the feature `testing` there are none, and the
+//! questions below are constants.
+
+/// A rule of the engine that can be taken out, on this thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Plant {
+    /// Refills and fills apply whatever happened since.
+    NoFence,
+    /// A fence may be taken, or hold, while a mutation of its stripe is under way.
+    FenceBusy,
+    /// A refill takes its fence after the lower read, not before.
+    FenceLate,
+    /// A load takes its fence when it returns, not before it starts.
+    FenceAtFill,
+    /// A tier applies an operation older than one it has settled.
+    NoLedger,
+    /// A tier settles an operation as superseded because a newer one was numbered, before that one settled here.
+    DropMinted,
+    /// An in-process tier that could not apply a mutation goes on answering.
+    NoQuarantineInProcess,
+    /// A tier behind calls that could not apply a mutation goes on answering.
+    NoQuarantine,
+    /// The read port does not look at the quarantine.
+    PortIgnoresQuarantine,
+    /// A quarantine ends when the repair is confirmed, though the call that timed out may still be applied.
+    LiftAtConfirmation,
+    /// Two mutations of one key are in flight at one tier.
+    TwoOut,
+    /// A fill in flight does not count as the key's outstanding attempt.
+    FillNotOut,
+    /// A fill that timed out does not quarantine.
+    FillNoQuarantine,
+    /// A mutation that is lost with an incarnation of the actor is forgotten.
+    LostOnRestart,
+    /// The answers of a writing batch are shifted by one key.
+    BatchShifted,
+    /// The losers of a write race are not quarantined.
+    RaceLoserShows,
+    /// A mutation does not detach the load in flight.
+    LateJoiner,
+    /// A clear does not move the fences.
+    ClearKeepsFences,
+    /// A clear does not hide what is older.
+    ClearHidesNothing,
+    /// TTLs are cut to whole seconds, and what is left of a second never expires.
+    TtlInSeconds,
+    /// `Parallel` takes an entry that never expires for the freshest.
+    NoExpiryIsFreshest,
+    /// An overtaken mutation settles at once, not with its successor.
+    OvertakenEarly,
+    /// A repair writes what was wanted first, not last.
+    RepairsOldest,
+}
+
+impl Plant {
+    /// All of them.
+    pub const ALL: [Self; 23] = [
+        Self::NoFence,
+        Self::FenceBusy,
+        Self::FenceLate,
+        Self::FenceAtFill,
+        Self::NoLedger,
+        Self::DropMinted,
+        Self::NoQuarantineInProcess,
+        Self::NoQuarantine,
+        Self::PortIgnoresQuarantine,
+        Self::LiftAtConfirmation,
+        Self::TwoOut,
+        Self::FillNotOut,
+        Self::FillNoQuarantine,
+        Self::LostOnRestart,
+        Self::BatchShifted,
+        Self::RaceLoserShows,
+        Self::LateJoiner,
+        Self::ClearKeepsFences,
+        Self::ClearHidesNothing,
+        Self::TtlInSeconds,
+        Self::NoExpiryIsFreshest,
+        Self::OvertakenEarly,
+        Self::RepairsOldest,
+    ];
+}
+
+#[cfg(feature = "testing")]
+mod planting {
+    use std::cell::Cell;
+
+    use super::Plant;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Plant>> = const { Cell::new(None) };
+    }
+
+    /// Plants a bug for everything that runs on this thread from now on; `None`: takes it out again.
+    pub fn plant(bug: Option<Plant>) {
+        PLANTED.set(bug);
+    }
+
+    pub(crate) fn planted(bug: Plant) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
+
+#[cfg(feature = "testing")]
+pub use planting::plant;
+#[cfg(feature = "testing")]
+pub(crate) use planting::planted;
+
+#[cfg(not(feature = "testing"))]
+#[inline(always)]
+pub(crate) const fn planted(_: Plant) -> bool {
+    false
+}
