@@ -66,7 +66,7 @@ pub enum Kind {
 }
 
 /// A value with nested enums, maps and bytes, and `text` bytes of text.
-pub fn rich(text: usize) -> Rich {
+pub(super) fn rich(text: usize) -> Rich {
     let kinds = vec![Kind::Unit, Kind::Newtype(-7), Kind::Tuple(65_535, "päge\n\"".into())];
     let nested = Kind::Struct { since: None, of: vec![Kind::Struct { since: Some(0), of: kinds }] };
     Rich {
@@ -84,8 +84,8 @@ pub fn rich(text: usize) -> Rich {
     }
 }
 
-/// How values are written: name, format.
-pub fn formats() -> Vec<Arc<dyn Format>> {
+/// Every format, with what they need to write `Rich`.
+pub(super) fn formats() -> Vec<Arc<dyn Format>> {
     vec![
         Arc::new(PostcardFormat),
         Arc::new(JsonFormat),
@@ -95,7 +95,7 @@ pub fn formats() -> Vec<Arc<dyn Format>> {
     ]
 }
 
-pub fn compressors() -> Vec<Arc<dyn Compressor>> {
+pub(super) fn compressors() -> Vec<Arc<dyn Compressor>> {
     vec![
         Arc::new(PassthroughCompressor),
         Arc::new(GzipCompressor::new(1).with_min_size(0)),
@@ -105,19 +105,19 @@ pub fn compressors() -> Vec<Arc<dyn Compressor>> {
 
 /// Another backend's bytes, encoded as it is told.
 #[derive(Clone)]
-pub struct Coded {
+pub(super) struct Coded {
     pub inner: Arc<dyn Backend>,
     pub format: Arc<dyn Format>,
     pub compressor: Arc<dyn Compressor>,
 }
 
 impl Coded {
-    pub fn new(inner: impl Backend, format: impl Format, compressor: impl Compressor) -> Self {
+    pub(super) fn new(inner: impl Backend, format: impl Format, compressor: impl Compressor) -> Self {
         Self { inner: Arc::new(inner), format: Arc::new(format), compressor: Arc::new(compressor) }
     }
 
     /// A tier that a busy machine does not hurry.
-    pub fn tier(&self) -> Tier {
+    pub(super) fn tier(&self) -> Tier {
         let minute = Duration::from_secs(60);
         Tier::new(self.clone()).read_deadline(minute).write_deadline(minute).open_deadline(minute)
     }

@@ -14,6 +14,7 @@
 //! mod conformance {
 //!     tierkeep::runtime_conformance!(super::run);
 //! }
+//! # fn main() {}
 //! ```
 //!
 //! The cases need no threads and no real time: a single-threaded runtime on a virtual clock passes them too. Events
