@@ -141,7 +141,9 @@ impl TierCore {
 
     /// Whether an entry with these stamps is older than what the tier may have missed.
     pub(crate) fn hides(&self, meta: &Meta) -> bool {
-        meta.stamp.time <= self.hidden.load(Ordering::Acquire)
+        let hidden = self.hidden.load(Ordering::Acquire);
+        // Zero hides nothing, not even what has no stamp.
+        hidden > 0 && meta.stamp.time <= hidden
     }
 
     /// Takes a read into the queue. The actor sends it on when its mailbox has no more.
