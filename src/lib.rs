@@ -74,6 +74,8 @@ mod value;
 
 /// What an implementation of [`Backend`] is annotated with.
 pub use async_trait::async_trait;
+#[cfg(feature = "moka")]
+pub use backend::MokaBackend;
 pub use backend::{Backend, BackendResult, CacheBackend, MemoryBackend};
 pub use cache::{Cache, CacheBuilder};
 pub use composition::{Compose, Composition, CompositionBackend};
@@ -83,7 +85,10 @@ pub use hit::{Hit, Lookup};
 pub use key::deterministic_hashing;
 pub use key::{CacheKey, KeyHash, KeyHasher, KeyPart, KeyParts, KeyProbe, KeyWriter};
 pub use key_format::CacheKeyFormat;
-pub use observe::{Inspection, TierInspection};
+pub use observe::{
+    BypassCause, Event, EventKind, EventStream, Health, HealthCause, HealthReason, HealthStatus, HotKey,
+    Inspection, TierInspection,
+};
 #[cfg(feature = "testing")]
 pub use planted::{Plant, plant};
 pub use region::{Region, RegionBuilder};
