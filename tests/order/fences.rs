@@ -103,7 +103,7 @@ fn a_fill_that_timed_out_quarantines_its_key() {
 fn a_fill_that_waited_for_its_call_is_given_up_once_a_set_began() {
     under_seeds(|rt| async move {
         let (up, low) = (Gate::new("up"), Gate::new("low"));
-        let two = tierkeep::Compose::compose(tier(&up).concurrency(1), tier(&low));
+        let two = tierkeep::Compose::over(tier(&up).concurrency(1), tier(&low));
         let (cache, region) = open(builder(&rt).tier(two)).await;
         let (key, other) = (region.key("k"), region.key("other"));
         put(&region, "k", "v1").await.unwrap();

@@ -262,7 +262,7 @@ fn a_full_mailbox_quarantines_when_the_deadline_passes() {
 fn the_end_of_a_race_leaves_later_writes_alone() {
     under(400, |rt| async move {
         let (one, two) = (Gate::new("one"), Gate::new("two"));
-        let tiers = tierkeep::Compose::compose(tier(&one), tier(&two)).write(WritePolicy::Race);
+        let tiers = tierkeep::Compose::over(tier(&one), tier(&two)).write(WritePolicy::Race);
         let (cache, region) = open(builder(&rt).tier(tiers)).await;
         let racing = putting(&rt, &region, "k", "v1");
         for value in ["v2", "v3"] {
