@@ -78,7 +78,7 @@ pub use key::deterministic_hashing;
 pub use key::{CacheKey, KeyHash, KeyHasher, KeyPart, KeyParts, KeyProbe, KeyWriter};
 pub use observe::{Inspection, TierInspection};
 #[cfg(feature = "testing")]
-pub use planted::{Plant, plant};
+pub use planted::{Plant, plant, plant_everywhere};
 pub use region::{Region, RegionBuilder};
 pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};
 pub use value::{
