@@ -65,6 +65,7 @@ mod order;
 mod planted;
 mod region;
 pub mod runtime;
+mod sync;
 mod tier;
 mod value;
 
