@@ -52,6 +52,9 @@
 //! `disk` (default): the disk tier. `gzip`, `zstd`: compressors. `uuid`: UUIDs as keys. `testing`: the conformance
 //! suite for runtimes, and hooks that crash actors.
 
+// The engine never panics on its own account. Tests may.
+#![warn(clippy::unwrap_used)]
+
 pub mod backend;
 mod cache;
 pub mod codec;
@@ -59,6 +62,7 @@ pub mod composition;
 mod error;
 mod hit;
 mod key;
+mod key_format;
 mod load;
 mod observe;
 mod order;
@@ -69,14 +73,17 @@ mod sync;
 mod tier;
 mod value;
 
-pub use backend::{Backend, BackendResult, MemoryBackend};
+/// What an implementation of [`Backend`] is annotated with.
+pub use async_trait::async_trait;
+pub use backend::{Backend, BackendResult, CacheBackend, MemoryBackend};
 pub use cache::{Cache, CacheBuilder};
-pub use composition::{Compose, Composition};
+pub use composition::{Compose, Composition, CompositionBackend};
 pub use error::{Error, ErrorKind, Result};
 pub use hit::{Hit, Lookup};
 #[cfg(feature = "testing")]
 pub use key::deterministic_hashing;
 pub use key::{CacheKey, KeyHash, KeyHasher, KeyPart, KeyParts, KeyProbe, KeyWriter};
+pub use key_format::CacheKeyFormat;
 pub use observe::{Inspection, TierInspection};
 #[cfg(feature = "testing")]
 pub use planted::{Plant, plant, plant_everywhere};

@@ -22,7 +22,7 @@ use crate::key::{CacheKey, KeyParts, KeyProbe, KeyWriter};
 use crate::load::{Landed, Role};
 use crate::planted::{Plant, planted};
 use crate::runtime::Instant;
-use crate::value::{DeleteStatus, Meta, Object};
+use crate::value::{CacheValue, DeleteStatus, Meta, Object};
 
 /// The entries of one value type `T`, under keys of type `K`. Cheap to clone.
 ///
@@ -399,6 +399,18 @@ impl Store {
         let object: Object = value;
         self.check(&object).await.map_err(|error| error.for_key(key))?;
         self.engine.set(key, &object, &self.ty, self.life(ttl)).await
+    }
+
+    /// As [`set`](Self::set), with the stamps that the value comes with.
+    pub(crate) async fn set_value<T: Send + Sync + 'static>(
+        &self,
+        key: &CacheKey,
+        value: CacheValue<Arc<T>>,
+    ) -> Result<()> {
+        let life = Meta { expire: value.expire(), stale: value.stale(), ..self.life(None) };
+        let object: Object = value.into_inner();
+        self.check(&object).await.map_err(|error| error.for_key(key))?;
+        self.engine.set(key, &object, &self.ty, life).await
     }
 
     /// # Errors

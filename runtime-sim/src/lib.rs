@@ -46,6 +46,9 @@
 //! What the simulator cannot make repeat: iteration over a `std` `HashMap` with a random state, real clocks, real
 //! threads, and addresses used as values. Keep them out of what you test.
 
+// The engine never panics on its own account. Tests may.
+#![warn(clippy::unwrap_used)]
+
 mod blocking;
 mod core;
 pub mod exploration;

@@ -16,6 +16,9 @@
 //! # Ok::<_, tierkeep::Error>(())
 //! ```
 
+// The engine never panics on its own account. Tests may.
+#![warn(clippy::unwrap_used)]
+
 mod clock;
 mod task;
 

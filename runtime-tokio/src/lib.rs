@@ -16,6 +16,9 @@
 //! # }
 //! ```
 
+// The engine never panics on its own account. Tests may.
+#![warn(clippy::unwrap_used)]
+
 mod clock;
 mod host;
 mod task;

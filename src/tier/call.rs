@@ -160,7 +160,7 @@ async fn outlive<F, E>(core: &Arc<TierCore>, call: F) -> Vec<Result<Settlement>>
 where
     F: Future<Output = Result<Vec<Result<Settlement>>, E>> + Unpin,
 {
-    let results = match core.backend.residual() {
+    let results = match core.options.residual.or_else(|| core.backend.residual()) {
         None => Some(call.await),
         Some(residual) => {
             let results = core.runtime.deadline(core.runtime.now().after(residual), call).await;
@@ -272,6 +272,9 @@ fn record<T>(core: &Arc<TierCore>, pass: Admission, results: &[Result<T>]) {
     };
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let failed = results.iter().filter(is_fault).count();
+    if let Some(Err(error)) = results.iter().find(is_fault) {
+        core.set_health(|health| health.last_failure = Some(error.clone()));
+    }
     let (now, random) = (core.runtime.now(), core.runtime.random());
     match pass {
         Admission::Yes(epoch) => {
@@ -282,7 +285,11 @@ fn record<T>(core: &Arc<TierCore>, pass: Admission, results: &[Result<T>]) {
                 core.breaker.record(epoch, true, count(results.len() - failed), now, random);
             }
         }
-        Admission::Probe(permit) if failed == 0 => permit.succeeded(),
+        Admission::Probe(permit) if failed == 0 => {
+            permit.succeeded();
+            core.repair_streak.store(0, std::sync::atomic::Ordering::Relaxed);
+            core.healed.notify(usize::MAX);
+        }
         Admission::Probe(permit) => permit.failed(now, random),
         Admission::No { .. } => {}
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
+use event_listener::Event;
 use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
 
@@ -52,9 +53,13 @@ pub(crate) struct TierCore {
     /// Calls that have not returned, late ones included.
     calls: AtomicUsize,
     pub(super) repairing: AtomicBool,
+    /// Told when the breaker closes, so that what is quarantined need not wait for the next round of repair.
+    pub(super) healed: Event,
     retired: AtomicBool,
-    /// Repairs that failed in a row.
+    /// Rounds of repair in a row in which something failed.
     pub(super) repair_streak: AtomicU32,
+    /// Whether a repair has failed since the last round.
+    pub(super) repair_failed: AtomicBool,
     /// Clears that the backend has not recorded yet.
     pub(super) clears: Mutex<Vec<(Scope, Stamp)>>,
     health: Mutex<Health>,
@@ -66,6 +71,8 @@ pub(crate) struct Health {
     pub(crate) state: ActorState,
     pub(crate) restarts: u64,
     pub(crate) last_error: Option<Error>,
+    /// Why a call to its backend failed last.
+    pub(crate) last_failure: Option<Error>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -93,10 +100,17 @@ impl TierCore {
             room: AtomicWaker::new(),
             calls: AtomicUsize::new(0),
             repairing: AtomicBool::new(false),
+            healed: Event::new(),
             retired: AtomicBool::new(false),
             repair_streak: AtomicU32::new(0),
+            repair_failed: AtomicBool::new(false),
             clears: Mutex::default(),
-            health: Mutex::new(Health { state: ActorState::Starting, restarts: 0, last_error: None }),
+            health: Mutex::new(Health {
+                state: ActorState::Starting,
+                restarts: 0,
+                last_error: None,
+                last_failure: None,
+            }),
         })
     }
 
@@ -127,7 +141,9 @@ impl TierCore {
 
     /// Whether an entry with these stamps is older than what the tier may have missed.
     pub(crate) fn hides(&self, meta: &Meta) -> bool {
-        meta.stamp.time <= self.hidden.load(Ordering::Acquire)
+        let hidden = self.hidden.load(Ordering::Acquire);
+        // Zero hides nothing, not even what has no stamp.
+        hidden > 0 && meta.stamp.time <= hidden
     }
 
     /// Takes a read into the queue. The actor sends it on when its mailbox has no more.
@@ -220,6 +236,12 @@ impl TierCore {
         let gate = self.gate.load(Ordering::Acquire);
         if gate & BYPASS != 0 {
             let error = Error::new(ErrorKind::Unavailable, "the tier is bypassed until it has been cleared");
+            return Some(Refusal::Bypassed(error));
+        }
+        // After the gate: whoever sees it open sees what was hidden before it opened. A mutation that was numbered
+        // before the tier was cleared would be confirmed and never seen.
+        if mutation.stamp().time <= self.hidden.load(Ordering::Acquire) {
+            let error = Error::new(ErrorKind::Unavailable, "the tier was cleared after this had begun");
             return Some(Refusal::Bypassed(error));
         }
         (self.runtime.now() >= mutation.deadline)
@@ -481,7 +503,8 @@ impl TierCore {
             self.repair_streak.store(0, Ordering::Relaxed);
         } else {
             Counters::one(&self.counters.repair_failures);
-            self.repair_streak.fetch_add(1, Ordering::Relaxed);
+            // Not once per key: a batch that fails is one failure, whatever its size.
+            self.repair_failed.store(true, Ordering::Relaxed);
         }
     }
 

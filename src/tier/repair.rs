@@ -59,7 +59,7 @@ impl Drop for Running {
 async fn run(core: Weak<TierCore>) {
     let _running = Running(Weak::clone(&core));
     loop {
-        let (wait, runtime) = {
+        let (wait, runtime, healed) = {
             let Some(core) = core.upgrade() else { return };
             if core.is_retired() {
                 return;
@@ -75,9 +75,10 @@ async fn run(core: Weak<TierCore>) {
             if matches!(core.health().state, ActorState::Running | ActorState::Stopped) {
                 round(&core).await;
             }
-            (pause(&core), core.runtime.clone())
+            (pause(&core), core.runtime.clone(), core.healed.listen())
         };
-        runtime.sleep(wait).await;
+        // Whichever comes first: after a long outage the pause is long too.
+        let _ = runtime.deadline(runtime.now().after(wait), healed).await;
     }
 }
 
@@ -88,6 +89,9 @@ fn pause(core: &TierCore) -> Duration {
 }
 
 async fn round(core: &Arc<TierCore>) {
+    if core.repair_failed.swap(false, Ordering::Relaxed) {
+        core.repair_streak.fetch_add(1, Ordering::Relaxed);
+    }
     if core.is_bypassed() {
         if core.is_quiet() && !recover(core).await {
             core.repair_streak.fetch_add(1, Ordering::Relaxed);

@@ -29,7 +29,7 @@ fn order(id: u64) -> Order {
     Order {
         id,
         lines: vec![Line::Item { sku: "ä-\u{1F980}".repeat(20), count: -3 }, Line::Discount(0.1), Line::Gift],
-        notes: [("pi".to_owned(), Some(3.141592653589793)), (String::new(), None)].into(),
+        notes: [("third".to_owned(), Some(1.0 / 3.0)), (String::new(), None)].into(),
         raw: (0..=255).collect(),
     }
 }

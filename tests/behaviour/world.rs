@@ -22,7 +22,7 @@ const GUARD: Duration = Duration::from_secs(30);
 pub(crate) const NEVER: Duration = Duration::from_secs(300);
 
 /// How many schedules the simulator tries.
-const SEEDS: u64 = 16;
+const SEEDS: u64 = 8;
 
 /// A runtime to run on.
 #[derive(Clone)]
@@ -50,12 +50,14 @@ impl World {
     /// Tries until there is a result.
     pub(crate) async fn until_some<T>(&self, what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
         let guard = self.runtime.now().after(GUARD);
+        let mut pause = Duration::from_millis(1);
         loop {
             if let Some(result) = attempt().await {
                 return result;
             }
             assert!(self.runtime.now() < guard, "waited in vain: {what}");
-            self.runtime.sleep(Duration::from_millis(1)).await;
+            self.runtime.sleep(pause).await;
+            pause = (pause * 5 / 4).min(Duration::from_millis(20));
         }
     }
 
