@@ -69,6 +69,7 @@ mod order;
 mod planted;
 mod region;
 pub mod runtime;
+mod sync;
 mod tier;
 mod value;
 
@@ -90,7 +91,7 @@ pub use observe::{
     Inspection, TierInspection,
 };
 #[cfg(feature = "testing")]
-pub use planted::{Plant, plant};
+pub use planted::{Plant, plant, plant_everywhere};
 pub use region::{Region, RegionBuilder};
 pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};
 pub use value::{

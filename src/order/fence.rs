@@ -1,9 +1,9 @@
 //! Fences: what was read before a mutation began must not be written after it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::planted::{Plant, planted};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Added to a stripe when a mutation begins: the version (upper 40 bits) moves and the busy count (lower 24) grows.
 const BEGIN: u64 = (1 << 24) + 1;

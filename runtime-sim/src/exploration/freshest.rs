@@ -6,7 +6,7 @@ use tierkeep::composition::ReadPolicy;
 use tierkeep::runtime::RuntimeHandle;
 use tierkeep::{Cache, CacheKey, Result};
 
-use super::history::Violation;
+use crate::history::Violation;
 use crate::map_backend::MapBackend;
 use crate::sim::Sim;
 

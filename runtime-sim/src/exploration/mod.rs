@@ -6,13 +6,12 @@
 //! --example explore` does it for thousands of seeds; `tests/exploration.rs` for a thousand.
 
 mod freshest;
-mod history;
 mod scenario;
 mod shrink;
 mod world;
 
+pub use crate::history::Violation;
 pub use freshest::newest_stamp_wins;
-pub use history::Violation;
 pub use scenario::{Kind, Loader, Scenario, Step, StepKind, TierPlan};
 pub use shrink::shrink;
 pub use world::{Outcome, run};
