@@ -32,7 +32,8 @@ pub async fn answers_come_in_the_order_of_the_keys(subject: Subject) {
     assert_eq!(read.into_iter().map(plain).collect::<Vec<_>>(), expected);
 
     let removed = all(subject.backend.remove_many(&keys).await);
-    let status = |id: usize| if id.is_multiple_of(3) { DeleteStatus::Missing } else { DeleteStatus::Deleted(1) };
+    let status =
+        |id: usize| if id.is_multiple_of(3) { DeleteStatus::Missing } else { DeleteStatus::Deleted(1) };
     assert_eq!(removed, (0..300).map(status).collect::<Vec<_>>());
     assert!(all(subject.backend.read_many(&keys).await).iter().all(Option::is_none), "something was left");
 }
