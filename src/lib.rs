@@ -52,8 +52,8 @@
 //! `disk` (default): the disk tier. `gzip`, `zstd`: compressors. `uuid`: UUIDs as keys. `testing`: the conformance
 //! suite for runtimes, and hooks that crash actors.
 
-// The engine never panics on its own account. Tests may.
-#![warn(clippy::unwrap_used)]
+// The engine never panics on its own account, and says why a size fits. Tests may be shorter.
+#![warn(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 pub mod backend;
 mod cache;

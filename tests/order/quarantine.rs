@@ -267,7 +267,7 @@ pub(crate) fn a_full_mailbox_quarantines_when_the_deadline_passes() {
 pub(crate) fn the_end_of_a_race_leaves_later_writes_alone() {
     under_seeds(|rt| async move {
         let (one, two) = (Gate::new("one"), Gate::new("two"));
-        let tiers = tierkeep::Compose::compose(tier(&one), tier(&two)).write(WritePolicy::Race);
+        let tiers = tierkeep::Compose::over(tier(&one), tier(&two)).write(WritePolicy::Race);
         let (cache, region) = open(builder(&rt).tier(tiers)).await;
         let key = region.key("k");
         let mut racing = pin!(put(&region, "k", "v1"));
