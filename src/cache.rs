@@ -22,7 +22,7 @@ use crate::key::CacheKey;
 use crate::observe::{CAPACITY, EventStream, Health, HotKey, Inspection, RegionMeter};
 use crate::region::{RegionBuilder, Store};
 use crate::runtime::RuntimeHandle;
-use crate::value::DeleteStatus;
+use crate::value::{CacheValue, DeleteStatus};
 
 /// Several tiers as one cache. Cheap to clone; all clones are the same cache.
 ///
@@ -36,6 +36,8 @@ pub struct Cache {
 struct Inner {
     engine: Arc<Engine>,
     regions: Mutex<HashMap<Arc<str>, Known>>,
+    /// Types written under keys made by hand, and whether the first value of each was found to read back.
+    checked: Mutex<HashMap<TypeId, Arc<AtomicBool>>>,
     /// Counts what goes by keys made by hand.
     untyped: Arc<RegionMeter>,
 }
@@ -84,7 +86,9 @@ impl Cache {
 
     fn on(engine: Arc<Engine>) -> Self {
         let untyped = engine.telling.meter.region("(by key)");
-        Self { inner: Arc::new(Inner { engine, regions: Mutex::default(), untyped }) }
+        Self {
+            inner: Arc::new(Inner { engine, regions: Mutex::default(), checked: Mutex::default(), untyped }),
+        }
     }
 
     /// Opens the region `name`: the entries of one value type, under one kind of key.
@@ -119,11 +123,19 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Region::set`](crate::Region::set).
-    pub async fn set<T>(&self, key: &CacheKey, value: impl Into<Arc<T>>, ttl: Option<Duration>) -> Result<()>
+    pub async fn set<T>(&self, key: &CacheKey, value: T, ttl: Option<Duration>) -> Result<()>
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.store::<T>().set(key, value.into(), ttl).await
+        self.checking_store::<T>().set(key, Arc::new(value), ttl).await
+    }
+
+    /// Stores an entry with the stamps it comes with.
+    pub(crate) async fn set_value<T>(&self, key: &CacheKey, value: CacheValue<Arc<T>>) -> Result<()>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.checking_store::<T>().set_value(key, value).await
     }
 
     /// Removes an entry from every tier, and says how many of them had it.
@@ -248,6 +260,17 @@ impl Cache {
         Store { engine: Arc::clone(&self.inner.engine), ty: value_type::<T>(), shared }
     }
 
+    /// As [`store`](Self::store), remembering which types were found to read back.
+    fn checking_store<T>(&self) -> Store
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let mut checked = self.inner.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let checked = Arc::clone(checked.entry(TypeId::of::<T>()).or_default());
+        let shared = Shared { checked, meter: Arc::clone(&self.inner.untyped) };
+        Store { shared, ..self.store::<T>() }
+    }
+
     /// Registers a region; returns what all openings of it share.
     ///
     /// # Errors
@@ -290,43 +313,43 @@ impl CacheBuilder {
     pub fn tier(mut self, tier: impl Into<Composition>) -> Self {
         let tier = tier.into();
         self.composition =
-            if self.composition.tiers.is_empty() { self.adopt(tier) } else { self.composition.compose(tier) };
+            if self.composition.tiers.is_empty() { self.adopt(tier) } else { self.composition.over(tier) };
         self
     }
 
     fn adopt(&self, first: Composition) -> Composition {
-        let own = &self.composition;
-        Composition {
-            // What was set on the builder holds over what the composition brought.
-            read: if own.read == ReadPolicy::default() { first.read } else { own.read },
-            write: if own.write == WritePolicy::default() { first.write } else { own.write },
-            refill: if matches!(own.refill, RefillPolicy::Always) {
-                first.refill
-            } else {
-                own.refill.clone()
-            },
-            tiers: first.tiers,
+        let (own, mut policy) = (&self.composition.policy, first.policy);
+        // What was set on the builder holds over what the composition brought.
+        if own.read != ReadPolicy::default() {
+            policy.read = own.read;
         }
+        if own.write != WritePolicy::default() {
+            policy.write = own.write;
+        }
+        if !matches!(own.refill, RefillPolicy::Always) {
+            policy.refill = own.refill.clone();
+        }
+        Composition { tiers: first.tiers, policy }
     }
 
     /// Sets the read policy. Default: [`ReadPolicy::Sequential`].
     #[must_use]
     pub fn read_policy(mut self, policy: ReadPolicy) -> Self {
-        self.composition.read = policy;
+        self.composition.policy.read = policy;
         self
     }
 
     /// Sets the write policy. Default: [`WritePolicy::OptimisticParallel`], satisfied by one tier.
     #[must_use]
     pub fn write_policy(mut self, policy: WritePolicy) -> Self {
-        self.composition.write = policy;
+        self.composition.policy.write = policy;
         self
     }
 
     /// Sets the refill policy. Default: [`RefillPolicy::Always`].
     #[must_use]
     pub fn refill_policy(mut self, policy: RefillPolicy) -> Self {
-        self.composition.refill = policy;
+        self.composition.policy.refill = policy;
         self
     }
 

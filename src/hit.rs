@@ -107,3 +107,9 @@ pub struct Lookup<T> {
     /// Tiers that could not answer and so counted as a miss, with the reason.
     pub degraded: Vec<Error>,
 }
+
+impl<T> Clone for Lookup<T> {
+    fn clone(&self) -> Self {
+        Self { hit: self.hit.clone(), degraded: self.degraded.clone() }
+    }
+}

@@ -103,6 +103,12 @@ impl CacheKey {
         self.text.get(..self.prefix as usize).unwrap_or(&self.text)
     }
 
+    /// The prefix, decoded.
+    pub(crate) fn decoded_prefix(&self) -> Cow<'_, str> {
+        // What a key prints as its prefix always decodes.
+        decode(self.prefix()).unwrap_or_default()
+    }
+
     /// The schema version.
     pub fn version(&self) -> u32 {
         let rest = self.text.get(self.prefix as usize + 2..).unwrap_or_default();
@@ -303,7 +309,12 @@ impl<'a> KeyWriter<'a> {
     /// Adds an integer without a name. Does not allocate once the text has room.
     pub fn integer(&mut self, value: impl fmt::Display) {
         self.separate();
-        let _ = write!(self.out, "{value}");
+        let start = self.out.len();
+        // Encoded like any other text: nothing says that it prints as an integer.
+        let _ = write!(Encoding(self.out), "{value}");
+        if self.out.len() == start {
+            self.out.push(':');
+        }
     }
 
     fn separate(&mut self) {
@@ -344,6 +355,16 @@ fn encode(text: &str, out: &mut String) {
         } else {
             let _ = write!(out, "%{byte:02X}");
         }
+    }
+}
+
+/// Percent-encodes what is written into it.
+struct Encoding<'a>(&'a mut String);
+
+impl fmt::Write for Encoding<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        encode(text, self.0);
+        Ok(())
     }
 }
 

@@ -52,6 +52,9 @@
 //! `disk` (default): the disk tier. `gzip`, `zstd`: compressors. `uuid`: UUIDs as keys. `testing`: the conformance
 //! suite for runtimes, and hooks that crash actors.
 
+// The engine never panics on its own account, and says why a size fits. Tests may be shorter.
+#![warn(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
 pub mod backend;
 mod cache;
 pub mod codec;
@@ -59,31 +62,36 @@ pub mod composition;
 mod error;
 mod hit;
 mod key;
+mod key_format;
 mod load;
 mod observe;
 mod order;
 mod planted;
 mod region;
 pub mod runtime;
+mod sync;
 mod tier;
 mod value;
 
+/// What an implementation of [`Backend`] is annotated with.
+pub use async_trait::async_trait;
 #[cfg(feature = "moka")]
 pub use backend::MokaBackend;
-pub use backend::{Backend, BackendResult, MemoryBackend};
+pub use backend::{Backend, BackendResult, CacheBackend, MemoryBackend};
 pub use cache::{Cache, CacheBuilder};
-pub use composition::{Compose, Composition};
+pub use composition::{Compose, Composition, CompositionBackend};
 pub use error::{Error, ErrorKind, Result};
 pub use hit::{Hit, Lookup};
 #[cfg(feature = "testing")]
 pub use key::deterministic_hashing;
 pub use key::{CacheKey, KeyHash, KeyHasher, KeyPart, KeyParts, KeyProbe, KeyWriter};
+pub use key_format::CacheKeyFormat;
 pub use observe::{
     BypassCause, Event, EventKind, EventStream, Health, HealthCause, HealthReason, HealthStatus, HotKey,
     Inspection, TierInspection,
 };
 #[cfg(feature = "testing")]
-pub use planted::{Plant, plant};
+pub use planted::{Plant, plant, plant_everywhere};
 pub use region::{Region, RegionBuilder};
 pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};
 pub use value::{

@@ -23,7 +23,7 @@ use crate::load::{Landed, Role};
 use crate::observe::{Began, trace};
 use crate::planted::{Plant, planted};
 use crate::runtime::Instant;
-use crate::value::{DeleteStatus, Meta, Object};
+use crate::value::{CacheValue, DeleteStatus, Meta, Object};
 
 /// The entries of one value type `T`, under keys of type `K`. Cheap to clone.
 ///
@@ -276,7 +276,8 @@ where
     /// Concurrent calls for a key run one loader between them. If the one who runs it is dropped or panics, another
     /// takes over with its own. A mutation of the key meanwhile lets those who asked before have the result, but it
     /// is not stored, and whoever asks later loads anew. Loaded values are stored in the background, except in a
-    /// topmost memory tier, where the next call finds them.
+    /// topmost memory tier, where the next call finds them. After shutdown the loader still runs, and nothing is
+    /// stored.
     ///
     /// # Errors
     /// [`ErrorKind::Load`] with the loader's error as its source, the same for all who waited;
@@ -437,6 +438,18 @@ impl Store {
         let result = self.engine.remove(key).await;
         self.shared.meter.wrote(result.is_ok(), began, &self.engine.runtime);
         result
+    }
+
+    /// As [`set`](Self::set), with the stamps that the value comes with.
+    pub(crate) async fn set_value<T: Send + Sync + 'static>(
+        &self,
+        key: &CacheKey,
+        value: CacheValue<Arc<T>>,
+    ) -> Result<()> {
+        let life = Meta { expire: value.expire(), stale: value.stale(), ..self.life(None) };
+        let object: Object = value.into_inner();
+        self.check(&object).await.map_err(|error| error.for_key(key))?;
+        self.engine.set(key, &object, &self.ty, life).await
     }
 
     /// # Errors

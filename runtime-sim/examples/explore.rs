@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use tierkeep::{Plant, plant};
-use tierkeep_sim::exploration::{Scenario, run, shrink};
+use tierkeep_sim::exploration::{Scenario, newest_stamp_wins, run, shrink};
 
 struct Arguments {
     seeds: u64,
@@ -94,8 +94,12 @@ fn seek(arguments: &Arguments) -> ExitCode {
     for &bug in &arguments.plants {
         plant(Some(bug));
         let seeds = arguments.from..arguments.from + arguments.seeds;
-        let found = seeds.map(Scenario::draw).map(|scenario| (scenario.seed, run(&scenario).violations));
-        let found = found.into_iter().find(|(_, violations)| !violations.is_empty());
+        let played = seeds.map(|seed| {
+            let mut violations = run(&Scenario::draw(seed)).violations;
+            violations.extend(newest_stamp_wins(seed));
+            (seed, violations)
+        });
+        let found = played.into_iter().find(|(_, violations)| !violations.is_empty());
         plant(None);
         match found {
             Some((seed, violations)) => {

@@ -16,6 +16,9 @@
 //! # }
 //! ```
 
+// The engine never panics on its own account, and says why a size fits. Tests may be shorter.
+#![warn(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
 mod clock;
 mod host;
 mod task;

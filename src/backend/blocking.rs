@@ -43,6 +43,7 @@ use super::{Backend, BackendResult, OpenContext, Scope};
 use crate::codec::{Compressor, Format, PassthroughCompressor, PostcardFormat};
 use crate::error::{Error, ErrorKind};
 use crate::key::CacheKey;
+use crate::key_format::CacheKeyFormat;
 use crate::runtime::{RuntimeHandle, TaskError};
 use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Meta, Payload, Raw, Stamp};
 
@@ -83,6 +84,11 @@ pub trait BlockingBackend: Send + Sync + 'static {
     /// As [`Backend::compressor`]. Default: none.
     fn compressor(&self) -> &dyn Compressor {
         &PassthroughCompressor
+    }
+
+    /// As [`Backend::key_format`]. Default: as the key's own text.
+    fn key_format(&self) -> &CacheKeyFormat {
+        &CacheKeyFormat::UrlEncoded
     }
 
     /// As [`Backend::read_many`], in one job. Default: one after another.
@@ -297,6 +303,10 @@ impl<B: BlockingBackend> Backend for Blocking<B> {
 
     fn compressor(&self) -> &dyn Compressor {
         self.store().map_or(&PassthroughCompressor, B::compressor)
+    }
+
+    fn key_format(&self) -> &CacheKeyFormat {
+        self.store().map_or(&CacheKeyFormat::UrlEncoded, B::key_format)
     }
 
     async fn read_many(&self, keys: &[CacheKey]) -> Vec<BackendResult<Option<CacheValue<Raw>>>> {

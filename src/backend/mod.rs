@@ -2,13 +2,70 @@
 //!
 //! Only `read`, `write` and `remove` are required; the rest has defaults that a store overrides to be faster (batches),
 //! to keep decoded values (entries), to answer without waiting (a [`Port`]) or to be cleared and reopened.
+//!
+//! ```
+//! use std::collections::HashMap;
+//! use std::sync::RwLock;
+//! use tierkeep::{Backend, BackendResult, DeleteStatus};
+//! use tierkeep::{BackendLabel, CacheKey, CacheValue, Raw};
+//! use async_trait::async_trait;
+//!
+//! struct InMemoryBackend {
+//!     store: RwLock<HashMap<CacheKey, CacheValue<Raw>>>,
+//! }
+//!
+//! #[async_trait]
+//! impl Backend for InMemoryBackend {
+//!     async fn read(&self, key: &CacheKey) -> BackendResult<Option<CacheValue<Raw>>> {
+//!         Ok(self.store.read().unwrap().get(key).cloned())
+//!     }
+//!
+//!     async fn write(&self, key: &CacheKey, value: CacheValue<Raw>) -> BackendResult<()> {
+//!         self.store.write().unwrap().insert(key.clone(), value);
+//!         Ok(())
+//!     }
+//!
+//!     async fn remove(&self, key: &CacheKey) -> BackendResult<DeleteStatus> {
+//!         match self.store.write().unwrap().remove(key) {
+//!             Some(_) => Ok(DeleteStatus::Deleted(1)),
+//!             None => Ok(DeleteStatus::Missing),
+//!         }
+//!     }
+//!
+//!     fn label(&self) -> BackendLabel {
+//!         BackendLabel::new_static("in-memory")
+//!     }
+//!
+//!     // Optional: override defaults for value_format, key_format, compressor
+//! }
+//!
+//! // Typed `get`, `set` and `delete` come with it:
+//! # futures_util::FutureExt::now_or_never(async {
+//! use tierkeep::CacheBackend;
+//!
+//! let backend = InMemoryBackend { store: RwLock::default() };
+//! let key = CacheKey::new("answer", 1, []);
+//! backend.set::<u32>(&key, CacheValue::new(42, None, None)).await?;
+//! assert_eq!(backend.get::<u32>(&key).await?.map(|value| **value.data()), Some(42));
+//! # assert_eq!(backend.delete(&key).await?, DeleteStatus::Deleted(1));
+//! # assert_eq!(backend.delete(&key).await?, DeleteStatus::Missing);
+//! # Ok::<(), tierkeep::Error>(())
+//! # }).unwrap().unwrap();
+//! ```
+//!
+//! [`CacheBackend`] is for tools and tests; applications put backends into a [`Cache`](crate::Cache). Whether a backend
+//! keeps the engine's rules is what the contract suite tells (feature `testing`, `tierkeep::backend::contract`).
 
 mod blocking;
+#[cfg(feature = "testing")]
+pub mod contract;
 #[cfg(feature = "disk")]
 mod disk;
+mod forward;
 mod memory;
 #[cfg(feature = "moka")]
 mod moka;
+mod typed;
 
 pub use memory::MemoryBackend;
 
@@ -23,6 +80,7 @@ pub use async_trait::async_trait;
 use crate::codec::{Compressor, Format, PassthroughCompressor, PostcardFormat};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{CacheKey, KeyProbe};
+use crate::key_format::CacheKeyFormat;
 use crate::runtime::RuntimeHandle;
 use crate::tier::TierOptions;
 use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Payload, Raw, Stamp, Timestamp};
@@ -33,6 +91,7 @@ pub use blocking::{Blocking, BlockingBackend};
 pub use disk::{DiskBackend, DiskBuilder, DiskStats};
 #[cfg(feature = "moka")]
 pub use moka::{MokaBackend, RemovalCause};
+pub use typed::CacheBackend;
 
 /// What a backend call returns.
 pub type BackendResult<T> = Result<T>;
@@ -66,6 +125,12 @@ pub trait Backend: Send + Sync + 'static {
     /// The compressor that new values go through. Default: none.
     fn compressor(&self) -> &dyn Compressor {
         &PassthroughCompressor
+    }
+
+    /// How it writes keys, for stores that leave that open. Default: as the key's own text. Nothing in the engine reads
+    /// it: a backend asks itself.
+    fn key_format(&self) -> &CacheKeyFormat {
+        &CacheKeyFormat::UrlEncoded
     }
 
     /// Several reads in one call; answers in the order of `keys`. Default: one after another.

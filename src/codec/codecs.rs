@@ -1,29 +1,27 @@
 //! The codec of a cache: which formats and compressors it knows, its limits, and where its work runs.
 
-use std::collections::BTreeMap;
+use std::any::TypeId;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::compressor::{Compressor, PassthroughCompressor};
-use super::format::{Format, JsonFormat, PostcardFormat};
+use super::coding::{self, Known, contained};
+use super::compressor::{Compressor, built_in_compressor};
+use super::format::{Format, built_in_format};
 use super::frame::{Encoded, Header};
 use super::options::CodecOptions;
-use super::pool::{CodecPool, panicked};
+use super::pool::CodecPool;
 use super::stats::{CodecStats, Counters, Direction, add};
 use super::typed::ValueType;
 use super::work::{CodecWork, Work, timed};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
-use crate::runtime::{RuntimeHandle, panic_message};
+use crate::runtime::RuntimeHandle;
 use crate::value::{Object, Raw};
 
 /// Turns values into frames' payloads and back, in place or on the blocking pool.
 pub struct Codecs {
     options: CodecOptions,
-    formats: BTreeMap<u8, Arc<dyn Format>>,
-    /// By id and dictionary.
-    compressors: BTreeMap<(u8, u32), Arc<dyn Compressor>>,
     pool: Arc<CodecPool>,
     counters: Counters,
     work: Option<CodecWork>,
@@ -47,16 +45,7 @@ impl Codecs {
         options.validate()?;
         let workers = options.workers.unwrap_or_else(|| runtime.parallelism().saturating_sub(1).max(1));
         let pool = CodecPool::new(runtime.clone(), workers, options.queue);
-        let mut formats: BTreeMap<u8, Arc<dyn Format>> = BTreeMap::new();
-        let built_in: [Arc<dyn Format>; 2] = [Arc::new(PostcardFormat), Arc::new(JsonFormat)];
-        for format in built_in.iter().chain(&options.formats) {
-            formats.insert(format.id(), Arc::clone(format));
-        }
-        let mut compressors: BTreeMap<(u8, u32), Arc<dyn Compressor>> = BTreeMap::new();
-        for compressor in built_in_compressors().iter().chain(&options.compressors) {
-            compressors.insert((compressor.id(), compressor.dictionary()), Arc::clone(compressor));
-        }
-        Ok(Arc::new(Self { options, formats, compressors, pool, counters: Counters::default(), work }))
+        Ok(Arc::new(Self { options, pool, counters: Counters::default(), work }))
     }
 
     /// Whether what `backend` encodes with can be read again; to be asked once per tier.
@@ -65,11 +54,14 @@ impl Codecs {
     /// [`ErrorKind::Config`] naming the format or compressor that is not registered, or stands under another's id.
     pub fn accepts(&self, format: &dyn Format, compressor: &dyn Compressor) -> Result<()> {
         let (id, name) = (format.id(), format.name());
-        if self.formats.get(&id).is_none_or(|known| known.name() != name) {
+        let mut own = self.options.formats.iter().map(|format| &**format);
+        if !own.any(|known| (known.id(), known.name()) == (id, name))
+            && built_in_format(id).is_none_or(|known| known.name() != name)
+        {
             return Err(unregistered("format", id, name));
         }
         let (id, name) = (compressor.id(), compressor.name());
-        let known = self.compressors.get(&(id, compressor.dictionary()));
+        let known = self.compressor(id, compressor.dictionary());
         if known.is_none_or(|known| known.name() != name) {
             return Err(unregistered("compressor", id, name));
         }
@@ -214,28 +206,8 @@ impl Codecs {
         compressor: &dyn Compressor,
     ) -> Result<Encoded> {
         self.accepts(format, compressor)?;
-        let mut buffer = Encoded::buffer(192);
-        ty.encode(value, format, &mut buffer)?;
-        let plain = Encoded::appended(&buffer).ok_or_else(|| cut_into(format.name()))?;
-        let size = plain.len();
-        if size > self.options.max_value {
-            let message = format!(
-                "a `{}` of {size} bytes is over the limit of {}",
-                ty.type_name(),
-                self.options.max_value
-            );
-            return Err(Error::new(ErrorKind::TooLarge, message));
-        }
-        if compressor.id() != 0 && size > 0 && size >= compressor.min_size() {
-            let mut packed = Encoded::buffer(size);
-            timed(self.work.as_ref(), Work::Compress, || compressor.compress(plain, &mut packed))?;
-            let length = Encoded::appended(&packed).ok_or_else(|| cut_into(compressor.name()))?.len();
-            if length < size {
-                let (id, dictionary) = (compressor.id(), compressor.dictionary());
-                return Ok(Encoded::packed(packed, format.id(), id, dictionary, size));
-            }
-        }
-        Ok(Encoded::plain(buffer, format.id(), format.alignment()))
+        let write = |out: &mut Vec<u8>| ty.encode(value, format, out);
+        coding::encode(write, ty.type_name(), format, compressor, self.options.max_value, self.work.as_ref())
     }
 
     fn decode_counted(
@@ -255,29 +227,29 @@ impl Codecs {
         result
     }
 
-    /// Cheap checks first; nothing is allocated by a size that has not been checked.
     fn decode_value(&self, header: &Header, payload: &Raw, ty: &dyn ValueType) -> Result<Object> {
-        let (size, limit) = (header.plain_len, self.options.max_value);
-        if size > limit || payload.len() > limit {
-            return Err(decode(format!("the value claims {size} bytes, over the limit of {limit}")));
-        }
-        let format = self.formats.get(&header.format).ok_or_else(|| unknown("format", header.format))?;
-        header.verify(payload)?;
-        if header.compressor == 0 {
-            return ty.decode(payload, &**format);
-        }
-        let compressor = self.compressors.get(&(header.compressor, header.dictionary)).ok_or_else(|| {
-            if header.dictionary == 0 {
-                unknown("compressor", header.compressor)
-            } else {
-                unknown(&format!("dictionary {} of compressor", header.dictionary), header.compressor)
-            }
-        })?;
-        let plain = timed(self.work.as_ref(), Work::Decompress, || compressor.decompress(payload, size))?;
-        if plain.len() != size {
-            return Err(decode(format!("the value unpacked to {} bytes, not to {size}", plain.len())));
-        }
-        ty.decode(&plain, &**format)
+        let read = |bytes: &[u8], format: &dyn Format| ty.decode(bytes, format);
+        coding::decode(header, payload, ty.type_id(), self, self.options.max_value, self.work.as_ref(), read)
+    }
+}
+
+impl Known for Codecs {
+    fn format(&self, id: u8, ty: TypeId) -> Option<&dyn Format> {
+        let with_id = || self.options.formats.iter().map(|format| &**format).filter(|known| known.id() == id);
+        let handles = |format: &&dyn Format| format.typed().is_none_or(|typed| typed.handles(ty));
+        // One that does not handle the type says so better than nobody does.
+        with_id()
+            .find(handles)
+            .or_else(|| with_id().next())
+            .or_else(|| built_in_format(id).map(|known| known as _))
+    }
+
+    fn compressor(&self, id: u8, dictionary: u32) -> Option<&dyn Compressor> {
+        let own = self.options.compressors.iter().map(|compressor| &**compressor);
+        let built_in = if dictionary == 0 { built_in_compressor(id) } else { None };
+        { own }
+            .find(|own| (own.id(), own.dictionary()) == (id, dictionary))
+            .or(built_in.map(|known| known as _))
     }
 }
 
@@ -290,42 +262,14 @@ impl fmt::Debug for Codecs {
     }
 }
 
-fn built_in_compressors() -> Vec<Arc<dyn Compressor>> {
-    vec![
-        Arc::new(PassthroughCompressor),
-        #[cfg(feature = "gzip")]
-        Arc::new(super::compressor::GzipCompressor::default()),
-        #[cfg(feature = "zstd")]
-        Arc::new(super::compressor::ZstdCompressor::default()),
-    ]
-}
-
 /// Whether the value is over `limit`. One that cannot be measured without panicking counts as over: its panic is
 /// reported where it is encoded.
 fn exceeds(value: &Object, ty: &dyn ValueType, limit: usize) -> bool {
     catch_unwind(AssertUnwindSafe(|| ty.exceeds(value, limit))).unwrap_or(true)
 }
 
-/// Runs the code of users and formats; a panic in it is an error.
-fn contained<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // Nothing of ours is changed within, so nothing is left half done.
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&panic_message(&*panic))))
-}
-
 fn unregistered(what: &str, id: u8, name: &str) -> Error {
     let message =
         format!("{what} `{name}` with id {id} is not registered with the cache, so nothing could read it");
     Error::new(ErrorKind::Config, message)
-}
-
-fn unknown(what: &str, id: u8) -> Error {
-    decode(format!("{what} {id} is not known to this build or not registered"))
-}
-
-fn cut_into(name: &str) -> Error {
-    Error::new(ErrorKind::Encode, format!("`{name}` removed bytes that were not its own"))
-}
-
-fn decode(message: String) -> Error {
-    Error::new(ErrorKind::Decode, message)
 }

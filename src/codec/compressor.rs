@@ -36,6 +36,18 @@ pub trait Compressor: Send + Sync + 'static {
     fn decompress(&self, packed: &[u8], size: usize) -> Result<Vec<u8>>;
 }
 
+/// The engine's compressor with `id`, without a dictionary.
+pub(crate) fn built_in_compressor(id: u8) -> Option<&'static dyn Compressor> {
+    Some(match id {
+        0 => &PassthroughCompressor,
+        #[cfg(feature = "gzip")]
+        1 => &GzipCompressor::DEFAULT,
+        #[cfg(feature = "zstd")]
+        2 => &ZstdCompressor::DEFAULT,
+        _ => return None,
+    })
+}
+
 /// Stores values as they are.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PassthroughCompressor;
@@ -70,12 +82,14 @@ pub struct GzipCompressor {
 #[cfg(feature = "gzip")]
 impl Default for GzipCompressor {
     fn default() -> Self {
-        Self { level: 6, min_size: 256 }
+        Self::DEFAULT
     }
 }
 
 #[cfg(feature = "gzip")]
 impl GzipCompressor {
+    const DEFAULT: Self = Self { level: 6, min_size: 256 };
+
     /// With `level` from 1 (fast) to 9 (small); values outside are brought into that range.
     pub fn new(level: u32) -> Self {
         Self { level: level.clamp(1, 9), ..Self::default() }
@@ -136,12 +150,14 @@ pub struct ZstdCompressor {
 #[cfg(feature = "zstd")]
 impl Default for ZstdCompressor {
     fn default() -> Self {
-        Self { level: 3, min_size: 256 }
+        Self::DEFAULT
     }
 }
 
 #[cfg(feature = "zstd")]
 impl ZstdCompressor {
+    const DEFAULT: Self = Self { level: 3, min_size: 256 };
+
     /// With `level` from 1 (fast) to 22 (small); values outside are brought into that range.
     pub fn new(level: i32) -> Self {
         Self { level: level.clamp(1, 22), ..Self::default() }

@@ -1,9 +1,12 @@
 //! Formats: how a value becomes bytes.
 
+use std::any::{Any, TypeId};
+
 use postcard::ser_flavors::Flavor;
 
 use super::guard::{Guard, Limits};
 use crate::error::{Error, ErrorKind, Result};
+use crate::value::Object;
 
 /// What reads the value out of a deserializer; see [`Format::decode`].
 pub type Visit<'a> =
@@ -34,6 +37,45 @@ pub trait Format: Send + Sync + 'static {
     /// # Errors
     /// [`ErrorKind::Decode`] if `bytes` are not a value of the format.
     fn decode(&self, bytes: &[u8], visit: Visit<'_>) -> Result<()>;
+
+    /// For formats that do not go through serde: encodes and decodes values by their type. Where this is there, the
+    /// engine uses it instead of [`encode`](Self::encode) and [`decode`](Self::decode). Default: none.
+    fn typed(&self) -> Option<&dyn TypedFormat> {
+        None
+    }
+}
+
+/// The part of a [`Format`] that knows the types it works on, without serde. See
+/// [`RkyvFormat`](https://docs.rs/tierkeep/latest/tierkeep/codec/struct.RkyvFormat.html).
+pub trait TypedFormat: Send + Sync {
+    /// Whether values of this type can be encoded and decoded.
+    fn handles(&self, ty: TypeId) -> bool;
+
+    /// Appends the encoded value to `out`. Only called for types that it [`handles`](Self::handles).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Encode`] if the value cannot be expressed in the format.
+    fn encode(&self, value: &(dyn Any + Send + Sync), out: &mut Vec<u8>) -> Result<()>;
+
+    /// Reads a value of type `ty`. All of `bytes` must be consumed. Only called for types that it
+    /// [`handles`](Self::handles).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Decode`] if `bytes` are not such a value.
+    fn decode(&self, ty: TypeId, bytes: &[u8]) -> Result<Object>;
+}
+
+/// The engine's format with `id`, of those that need no telling what they are for.
+pub(crate) fn built_in_format(id: u8) -> Option<&'static dyn Format> {
+    Some(match id {
+        1 => &PostcardFormat,
+        2 => &JsonFormat,
+        #[cfg(feature = "bincode")]
+        3 => &super::BincodeFormat,
+        #[cfg(feature = "ron")]
+        4 => &super::RonFormat,
+        _ => return None,
+    })
 }
 
 /// [postcard](https://postcard.jamesmunns.com/wire-format): compact, fast, specified. The default. Not
@@ -119,14 +161,14 @@ impl Format for JsonFormat {
     }
 }
 
-fn encode_error(source: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn encode_error(source: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Encode, "the value cannot be expressed in this format").with_source(source)
 }
 
-fn decode_error(source: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn decode_error(source: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Decode, "the bytes are not a value of this type").with_source(source)
 }
 
-fn trailing(bytes: usize) -> Error {
+pub(super) fn trailing(bytes: usize) -> Error {
     Error::new(ErrorKind::Decode, format!("{bytes} bytes are left over after the value"))
 }

@@ -3,8 +3,13 @@
 //! A format that does not spend a byte per element (postcard's `Vec<()>`) or per level would otherwise follow any
 //! number that it reads. The guard stands around a format's deserializer, below the erased type, so it is compiled
 //! once per format.
+//!
+//! It also keeps errors flat. Erased errors travel as text, and are wrapped once for each level of nesting; bincode
+//! prints a wrapped text with its quotes escaped, so hostile bytes that fail 60 levels deep would otherwise take 2^60
+//! bytes to say so.
 
 use std::cell::Cell;
+use std::fmt;
 
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
@@ -22,6 +27,8 @@ pub(super) struct Limits {
     depth: Cell<usize>,
     elements: Cell<usize>,
     exceeded: Cell<Option<&'static str>>,
+    /// What failed, while a format passes its own error up one level.
+    failure: Cell<Option<Flat>>,
 }
 
 impl Limits {
@@ -31,6 +38,7 @@ impl Limits {
             depth: Cell::new(MAX_DEPTH),
             elements: Cell::new(bytes.saturating_add(FREE_ELEMENTS)),
             exceeded: Cell::new(None),
+            failure: Cell::new(None),
         }
     }
 
@@ -60,9 +68,38 @@ impl Limits {
         }
     }
 
+    /// Hands a failure to a format, which may print it as it likes: what comes out above is the same again.
+    fn down<E: Error>(&self, failure: Flat) -> E {
+        self.failure.set(Some(failure));
+        E::custom("the value could not be read")
+    }
+
+    /// Takes a failure from a format.
+    fn up<E: Error>(&self, error: E) -> Flat {
+        self.failure.take().unwrap_or_else(|| Flat(error.to_string()))
+    }
+
     fn exceed<E: Error>(&self, limit: &'static str) -> E {
         self.exceeded.set(Some(limit));
         E::custom(limit)
+    }
+}
+
+/// An error that is only its text, however often it is wrapped.
+#[derive(Debug)]
+pub(super) struct Flat(String);
+
+impl fmt::Display for Flat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Flat {}
+
+impl Error for Flat {
+    fn custom<T: fmt::Display>(text: T) -> Self {
+        Self(text.to_string())
     }
 }
 
@@ -80,26 +117,37 @@ impl<'l, T> Guard<'l, T> {
 
 macro_rules! deserialize {
     ($($method:ident($($arg:ident: $ty:ty),*))*) => {$(
-        fn $method<V: Visitor<'de>>(self, $($arg: $ty,)* visitor: V) -> Result<V::Value, D::Error> {
-            self.inner.$method($($arg,)* Guard::new(visitor, self.limits))
+        fn $method<V: Visitor<'de>>(self, $($arg: $ty,)* visitor: V) -> Result<V::Value, Flat> {
+            let Guard { inner, limits } = self;
+        inner.$method($($arg,)* Guard::new(visitor, limits)).map_err(|error| limits.up(error))
         }
     )*};
 }
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guard<'_, D> {
-    type Error = D::Error;
+    type Error = Flat;
 
     deserialize! {
         deserialize_any() deserialize_bool() deserialize_char() deserialize_unit() deserialize_option()
         deserialize_i8() deserialize_i16() deserialize_i32() deserialize_i64() deserialize_i128()
         deserialize_u8() deserialize_u16() deserialize_u32() deserialize_u64() deserialize_u128()
-        deserialize_f32() deserialize_f64() deserialize_str() deserialize_string()
-        deserialize_bytes() deserialize_byte_buf() deserialize_identifier() deserialize_ignored_any()
+        deserialize_f32() deserialize_f64() deserialize_str() deserialize_bytes() deserialize_identifier() deserialize_ignored_any()
         deserialize_seq() deserialize_map() deserialize_tuple(len: usize)
         deserialize_unit_struct(name: &'static str) deserialize_newtype_struct(name: &'static str)
         deserialize_tuple_struct(name: &'static str, len: usize)
         deserialize_struct(name: &'static str, fields: &'static [&'static str])
         deserialize_enum(name: &'static str, variants: &'static [&'static str])
+    }
+
+    // A borrowed text is checked against what is there; to make an owned one, bincode allocates what is claimed.
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flat> {
+        let Guard { inner, limits } = self;
+        inner.deserialize_str(Guard::new(visitor, limits)).map_err(|error| limits.up(error))
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flat> {
+        let Guard { inner, limits } = self;
+        inner.deserialize_bytes(Guard::new(visitor, limits)).map_err(|error| limits.up(error))
     }
 
     fn is_human_readable(&self) -> bool {
@@ -139,23 +187,32 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Guard<'_, V> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.limits.nested(|| self.inner.visit_some(Guard::new(inner, self.limits)))
+        let Guard { inner: visitor, limits } = self;
+        limits
+            .nested(|| visitor.visit_some(Guard::new(inner, limits)).map_err(|failure| limits.down(failure)))
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.limits.nested(|| self.inner.visit_newtype_struct(Guard::new(inner, self.limits)))
+        let Guard { inner: visitor, limits } = self;
+        limits.nested(|| {
+            visitor.visit_newtype_struct(Guard::new(inner, limits)).map_err(|failure| limits.down(failure))
+        })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        self.limits.nested(|| self.inner.visit_seq(Guard::new(inner, self.limits)))
+        let Guard { inner: visitor, limits } = self;
+        limits.nested(|| visitor.visit_seq(Guard::new(inner, limits)).map_err(|failure| limits.down(failure)))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        self.limits.nested(|| self.inner.visit_map(Guard::new(inner, self.limits)))
+        let Guard { inner: visitor, limits } = self;
+        limits.nested(|| visitor.visit_map(Guard::new(inner, limits)).map_err(|failure| limits.down(failure)))
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        self.limits.nested(|| self.inner.visit_enum(Guard::new(inner, self.limits)))
+        let Guard { inner: visitor, limits } = self;
+        limits
+            .nested(|| visitor.visit_enum(Guard::new(inner, limits)).map_err(|failure| limits.down(failure)))
     }
 }
 
@@ -163,16 +220,17 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Guard<'_, S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
-        self.inner.deserialize(Guard::new(inner, self.limits))
+        let Guard { inner: seed, limits } = self;
+        seed.deserialize(Guard::new(inner, limits)).map_err(|failure| limits.down(failure))
     }
 }
 
 impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Guard<'_, A> {
-    type Error = A::Error;
+    type Error = Flat;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Flat> {
         self.limits.element()?;
-        self.inner.next_element_seed(Guard::new(seed, self.limits))
+        self.inner.next_element_seed(Guard::new(seed, self.limits)).map_err(|error| self.limits.up(error))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -181,15 +239,15 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Guard<'_, A> {
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guard<'_, A> {
-    type Error = A::Error;
+    type Error = Flat;
 
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Flat> {
         self.limits.element()?;
-        self.inner.next_key_seed(Guard::new(seed, self.limits))
+        self.inner.next_key_seed(Guard::new(seed, self.limits)).map_err(|error| self.limits.up(error))
     }
 
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.inner.next_value_seed(Guard::new(seed, self.limits))
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Flat> {
+        self.inner.next_value_seed(Guard::new(seed, self.limits)).map_err(|error| self.limits.up(error))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -198,35 +256,38 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guard<'_, A> {
 }
 
 impl<'de, 'l, A: EnumAccess<'de>> EnumAccess<'de> for Guard<'l, A> {
-    type Error = A::Error;
+    type Error = Flat;
     type Variant = Guard<'l, A::Variant>;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), A::Error> {
-        let (value, variant) = self.inner.variant_seed(Guard::new(seed, self.limits))?;
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), Flat> {
+        let (value, variant) =
+            self.inner.variant_seed(Guard::new(seed, self.limits)).map_err(|error| self.limits.up(error))?;
         Ok((value, Guard::new(variant, self.limits)))
     }
 }
 
 impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Guard<'_, A> {
-    type Error = A::Error;
+    type Error = Flat;
 
-    fn unit_variant(self) -> Result<(), A::Error> {
-        self.inner.unit_variant()
+    fn unit_variant(self) -> Result<(), Flat> {
+        self.inner.unit_variant().map_err(|error| self.limits.up(error))
     }
 
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
-        self.inner.newtype_variant_seed(Guard::new(seed, self.limits))
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Flat> {
+        self.inner.newtype_variant_seed(Guard::new(seed, self.limits)).map_err(|error| self.limits.up(error))
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        self.inner.tuple_variant(len, Guard::new(visitor, self.limits))
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Flat> {
+        self.inner.tuple_variant(len, Guard::new(visitor, self.limits)).map_err(|error| self.limits.up(error))
     }
 
     fn struct_variant<V: Visitor<'de>>(
         self,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, A::Error> {
-        self.inner.struct_variant(fields, Guard::new(visitor, self.limits))
+    ) -> Result<V::Value, Flat> {
+        self.inner
+            .struct_variant(fields, Guard::new(visitor, self.limits))
+            .map_err(|error| self.limits.up(error))
     }
 }

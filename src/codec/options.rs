@@ -3,13 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::coding::MAX_VALUE;
 use super::compressor::Compressor;
-use super::format::{Format, Visit};
+use super::format::{Format, TypedFormat, Visit};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Ids from here on are the application's.
 const FIRST_OWN_ID: u8 = 128;
+
+/// The id of `RkyvFormat`. The engine's, but each instance has its own types: it is made known like the application's
+/// formats, and more than once.
+pub(super) const RKYV: u8 = 5;
 
 /// Limits of the codec, and the application's own formats and compressors.
 #[derive(Clone)]
@@ -29,7 +34,7 @@ impl Default for CodecOptions {
         Self {
             workers: None,
             queue: 1024,
-            max_value: 16 << 20,
+            max_value: MAX_VALUE,
             inline_decode: 16 << 10,
             inline_encode: 16 << 10,
             inline_compress: 4 << 10,
@@ -84,7 +89,8 @@ impl CodecOptions {
         self
     }
 
-    /// Makes a format of the application's known, by an id of 128-255, so that its frames can be read.
+    /// Makes a format of the application's known, by an id of 128-255, so that its frames can be read. Also takes an
+    /// `RkyvFormat`, for entries that a tier wrote while it used that format.
     #[must_use]
     pub fn format(mut self, format: Arc<dyn Format>) -> Self {
         self.formats.push(format);
@@ -103,7 +109,7 @@ impl CodecOptions {
     pub fn backend(mut self, backend: &Arc<dyn Backend>) -> Self {
         let (format, compressor) = (backend.value_format(), backend.compressor());
         let known = |f: &Arc<dyn Format>| (f.id(), f.name()) == (format.id(), format.name());
-        if format.id() >= FIRST_OWN_ID && !self.formats.iter().any(known) {
+        if format.id() == RKYV || format.id() >= FIRST_OWN_ID && !self.formats.iter().any(known) {
             self.formats.push(Arc::new(Of(Arc::clone(backend))));
         }
         let identity = |c: &dyn Compressor| (c.id(), c.dictionary(), c.name());
@@ -131,6 +137,9 @@ impl CodecOptions {
         }
         for (index, format) in self.formats.iter().enumerate() {
             let (id, name) = (format.id(), format.name());
+            if (id, name) == (RKYV, "rkyv") {
+                continue;
+            }
             own_id("format", id, name)?;
             if self.formats[..index].iter().any(|other| other.id() == id) {
                 return config(format!("format id {id} is registered twice, last by `{name}`"));
@@ -191,6 +200,10 @@ impl Format for Of {
 
     fn decode(&self, bytes: &[u8], visit: Visit<'_>) -> Result<()> {
         self.0.value_format().decode(bytes, visit)
+    }
+
+    fn typed(&self) -> Option<&dyn TypedFormat> {
+        self.0.value_format().typed()
     }
 }
 

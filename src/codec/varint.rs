@@ -1,7 +1,7 @@
-//! Numbers in frames: LEB128 varints, zigzag for signed differences, and the bounds-checked reader.
+//! Numbers in frames and compact keys: LEB128 varints, zigzag for signed differences, and the bounds-checked reader.
 
 /// Seven bits a byte, lowest first; at most ten bytes.
-pub(super) fn put_varint(out: &mut impl Extend<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut impl Extend<u8>, mut value: u64) {
     loop {
         let low = (value & 0x7F) as u8;
         value >>= 7;
@@ -13,41 +13,41 @@ pub(super) fn put_varint(out: &mut impl Extend<u8>, mut value: u64) {
 }
 
 /// A wrapping difference: small in either direction is short.
-pub(super) fn put_zigzag(out: &mut impl Extend<u8>, difference: u64) {
+pub(crate) fn put_zigzag(out: &mut impl Extend<u8>, difference: u64) {
     let sign = if difference >> 63 == 1 { u64::MAX } else { 0 };
     put_varint(out, (difference << 1) ^ sign);
 }
 
 /// Reads forward; `None` once the bytes end or make no sense.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, position: 0 }
     }
 
-    pub(super) fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.position
     }
 
-    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let taken = self.bytes.get(self.position..)?.get(..count)?;
         self.position += count;
         Some(taken)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
-    pub(super) fn byte(&mut self) -> Option<u8> {
+    pub(crate) fn byte(&mut self) -> Option<u8> {
         self.array().map(|[byte]| byte)
     }
 
-    pub(super) fn varint(&mut self) -> Option<u64> {
+    pub(crate) fn varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -63,14 +63,19 @@ impl<'a> Reader<'a> {
         None
     }
 
-    pub(super) fn zigzag(&mut self) -> Option<u64> {
+    pub(crate) fn zigzag(&mut self) -> Option<u64> {
         let coded = self.varint()?;
         let sign = if coded & 1 == 1 { u64::MAX } else { 0 };
         Some((coded >> 1) ^ sign)
     }
 
+    /// Whether all bytes have been read.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.position == self.bytes.len()
+    }
+
     /// A length that fits this machine.
-    pub(super) fn length(&mut self) -> Option<usize> {
+    pub(crate) fn length(&mut self) -> Option<usize> {
         usize::try_from(self.varint()?).ok()
     }
 }

@@ -1,9 +1,17 @@
-//! Composing tiers into one cache: `memory.compose(disk).compose(redis)`.
+//! Composing tiers into one cache: `memory.compose(redis, runtime)`, or `memory.over(disk).over(redis)`.
 
-use super::policy::{ReadPolicy, RefillPolicy, WritePolicy};
+use std::fmt;
+use std::future::IntoFuture;
+
+use super::backend::CompositionBackend;
+use super::policy::{CompositionPolicy, ReadPolicy, RefillPolicy, WritePolicy};
+use crate::cache::Cache;
+use crate::codec::CodecOptions;
+use crate::error::Result;
+use crate::runtime::{BoxFuture, RuntimeHandle};
 use crate::tier::Tier;
 
-/// Tiers in order, the fastest first, and the policies over them.
+/// Tiers in order, the fastest first, and the policies over them: what [`CacheBuilder::tier`] takes.
 ///
 /// Composing compositions flattens them: there is one route over all tiers, and the policies of the one that is
 /// composed last (the outermost) hold.
@@ -13,15 +21,15 @@ use crate::tier::Tier;
 ///
 /// let hot = MemoryBackend::entries(100).label("hot");
 /// let warm = MemoryBackend::entries(10_000).label("warm");
-/// let composition = hot.compose(warm).read(ReadPolicy::Race);
+/// let composition = hot.over(warm).read(ReadPolicy::Race);
 /// assert_eq!(composition.tiers().len(), 2);
 /// ```
+///
+/// [`CacheBuilder::tier`]: crate::CacheBuilder::tier
 #[derive(Debug, Clone, Default)]
 pub struct Composition {
     pub(crate) tiers: Vec<Tier>,
-    pub(crate) read: ReadPolicy,
-    pub(crate) write: WritePolicy,
-    pub(crate) refill: RefillPolicy,
+    pub(crate) policy: CompositionPolicy,
 }
 
 impl Composition {
@@ -30,24 +38,36 @@ impl Composition {
         &self.tiers
     }
 
+    /// The policies.
+    pub fn policy(&self) -> &CompositionPolicy {
+        &self.policy
+    }
+
+    /// Sets all policies.
+    #[must_use]
+    pub fn with_policy(mut self, policy: CompositionPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
     /// Sets the read policy. Default: [`ReadPolicy::Sequential`].
     #[must_use]
     pub fn read(mut self, policy: ReadPolicy) -> Self {
-        self.read = policy;
+        self.policy.read = policy;
         self
     }
 
     /// Sets the write policy. Default: [`WritePolicy::OptimisticParallel`], satisfied by one tier.
     #[must_use]
     pub fn write(mut self, policy: WritePolicy) -> Self {
-        self.write = policy;
+        self.policy.write = policy;
         self
     }
 
     /// Sets the refill policy. Default: [`RefillPolicy::Always`].
     #[must_use]
     pub fn refill(mut self, policy: RefillPolicy) -> Self {
-        self.refill = policy;
+        self.policy.refill = policy;
         self
     }
 }
@@ -58,10 +78,53 @@ impl<T: Into<Tier>> From<T> for Composition {
     }
 }
 
-/// Puts one tier or composition above another.
+impl From<CompositionBuilder> for Composition {
+    /// Its runtime is the outermost's.
+    fn from(builder: CompositionBuilder) -> Self {
+        builder.composition
+    }
+}
+
+/// Puts one tier or composition above another. Every [`Backend`](crate::Backend) can.
 pub trait Compose: Into<Composition> {
-    /// `self` above `lower`. Keeps `self`'s policies.
-    fn compose(self, lower: impl Into<Composition>) -> Composition {
+    /// `self` above `lower`, to be started on `runtime` by awaiting it. Keeps `self`'s policies.
+    ///
+    /// Nested calls build one flat route, however they are nested; the outermost runtime and policies hold.
+    ///
+    /// ```
+    /// use tierkeep::{CacheKey, CacheValue, Compose, MemoryBackend};
+    /// # use tierkeep_smol::SmolRuntime;
+    /// # fn main() -> tierkeep::Result<()> {
+    /// # smol::block_on(async {
+    /// # let runtime = SmolRuntime::new();
+    /// # let [l1, l2, l3] = ["l1", "l2", "l3"].map(|label| MemoryBackend::entries(100).label(label));
+    ///
+    /// let cache = l1.compose(l2.compose(l3, runtime.clone()), runtime).await?;
+    ///
+    /// let key = CacheKey::new("user", 1, []);
+    /// cache.set::<String>(&key, CacheValue::new("Ada".to_owned(), None, None)).await?;
+    /// assert_eq!(cache.get::<String>(&key).await?.unwrap().data().as_str(), "Ada");
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    fn compose(self, lower: impl Into<Composition>, runtime: impl Into<RuntimeHandle>) -> CompositionBuilder {
+        let (composition, codec) = (self.over(lower), CodecOptions::default());
+        CompositionBuilder { composition, runtime: runtime.into(), codec }
+    }
+
+    /// As [`compose`](Self::compose), under `policy`.
+    fn compose_with(
+        self,
+        lower: impl Into<Composition>,
+        runtime: impl Into<RuntimeHandle>,
+        policy: CompositionPolicy,
+    ) -> CompositionBuilder {
+        self.compose(lower, runtime).with_policy(policy)
+    }
+
+    /// `self` above `lower`, as tiers for a [`CacheBuilder`](crate::CacheBuilder). Keeps `self`'s policies.
+    fn over(self, lower: impl Into<Composition>) -> Composition {
         let mut composition = self.into();
         composition.tiers.extend(lower.into().tiers);
         composition
@@ -69,3 +132,73 @@ pub trait Compose: Into<Composition> {
 }
 
 impl<T: Into<Composition>> Compose for T {}
+
+/// A composition and the runtime it is to run on. Awaiting it starts the tiers and gives the running
+/// [`CompositionBackend`].
+///
+/// # Errors
+/// When awaited, as [`CacheBuilder::build`](crate::CacheBuilder::build).
+#[must_use = "a composition does nothing until it is awaited"]
+pub struct CompositionBuilder {
+    composition: Composition,
+    runtime: RuntimeHandle,
+    codec: CodecOptions,
+}
+
+impl CompositionBuilder {
+    /// Sets all policies.
+    pub fn with_policy(mut self, policy: CompositionPolicy) -> Self {
+        self.composition.policy = policy;
+        self
+    }
+
+    /// Sets the read policy. Default: [`ReadPolicy::Sequential`].
+    pub fn read(mut self, policy: ReadPolicy) -> Self {
+        self.composition = self.composition.read(policy);
+        self
+    }
+
+    /// Sets the write policy. Default: [`WritePolicy::OptimisticParallel`], satisfied by one tier.
+    pub fn write(mut self, policy: WritePolicy) -> Self {
+        self.composition = self.composition.write(policy);
+        self
+    }
+
+    /// Sets the refill policy. Default: [`RefillPolicy::Always`].
+    pub fn refill(mut self, policy: RefillPolicy) -> Self {
+        self.composition = self.composition.refill(policy);
+        self
+    }
+
+    /// Sets limits of the codec, and makes formats and compressors of your own known.
+    pub fn codec(mut self, options: CodecOptions) -> Self {
+        self.codec = options;
+        self
+    }
+
+    /// The tiers, topmost first.
+    pub fn tiers(&self) -> &[Tier] {
+        self.composition.tiers()
+    }
+
+    /// The policies.
+    pub fn policy(&self) -> &CompositionPolicy {
+        self.composition.policy()
+    }
+}
+
+impl IntoFuture for CompositionBuilder {
+    type Output = Result<CompositionBackend>;
+    type IntoFuture = BoxFuture<'static, Result<CompositionBackend>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let builder = Cache::builder(self.runtime).tier(self.composition).codec(self.codec);
+        Box::pin(async move { builder.build().await.map(CompositionBackend::new) })
+    }
+}
+
+impl fmt::Debug for CompositionBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompositionBuilder").field("composition", &self.composition).finish_non_exhaustive()
+    }
+}

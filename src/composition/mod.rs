@@ -3,6 +3,7 @@
 //! The supervisor is the control plane: it starts the tiers' actors and publishes the route. Callers are
 //! the data plane: they follow the route themselves, so that the supervisor is never in their way.
 
+mod backend;
 mod compose;
 mod engine;
 mod policy;
@@ -13,9 +14,10 @@ mod shutdown;
 mod supervisor;
 mod write;
 
-pub use compose::{Compose, Composition};
+pub use backend::CompositionBackend;
+pub use compose::{Compose, Composition, CompositionBuilder};
 pub(crate) use engine::{Engine, EngineOptions};
-pub use policy::{ReadPolicy, RefillContext, RefillPolicy, WritePolicy};
+pub use policy::{CompositionPolicy, ReadPolicy, RefillContext, RefillPolicy, WritePolicy};
 pub(crate) use read::{Found, Reading};
 pub(crate) use refill::Refill;
 pub use shutdown::{ShutdownReport, TierShutdown};

@@ -76,6 +76,64 @@ impl fmt::Debug for RefillPolicy {
     }
 }
 
+/// The policies of a composition, to be set together or shared between compositions.
+///
+/// ```
+/// use tierkeep::composition::{CompositionPolicy, ReadPolicy, RefillPolicy};
+///
+/// let policy = CompositionPolicy::new().read(ReadPolicy::Race).refill(RefillPolicy::Never);
+/// assert_eq!(policy.read_policy(), ReadPolicy::Race);
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct CompositionPolicy {
+    pub(crate) read: ReadPolicy,
+    pub(crate) write: WritePolicy,
+    pub(crate) refill: RefillPolicy,
+}
+
+impl CompositionPolicy {
+    /// The defaults: sequential reads, optimistic-parallel writes, every hit refilled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the read policy.
+    #[must_use]
+    pub fn read(mut self, policy: ReadPolicy) -> Self {
+        self.read = policy;
+        self
+    }
+
+    /// Sets the write policy.
+    #[must_use]
+    pub fn write(mut self, policy: WritePolicy) -> Self {
+        self.write = policy;
+        self
+    }
+
+    /// Sets the refill policy.
+    #[must_use]
+    pub fn refill(mut self, policy: RefillPolicy) -> Self {
+        self.refill = policy;
+        self
+    }
+
+    /// The read policy.
+    pub fn read_policy(&self) -> ReadPolicy {
+        self.read
+    }
+
+    /// The write policy.
+    pub fn write_policy(&self) -> WritePolicy {
+        self.write
+    }
+
+    /// The refill policy.
+    pub fn refill_policy(&self) -> &RefillPolicy {
+        &self.refill
+    }
+}
+
 /// What a refill predicate decides about.
 #[derive(Debug)]
 #[non_exhaustive]

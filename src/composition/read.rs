@@ -46,7 +46,7 @@ pub(crate) struct Reading {
 impl Engine {
     /// The topmost tier's answer through its port, if it has one and has the key: no wait, no message, no allocation.
     pub(crate) fn peek(&self, probe: &KeyProbe<'_>, ty: &dyn ValueType) -> Option<Found> {
-        if self.read_policy == ReadPolicy::Parallel {
+        if self.read_policy == ReadPolicy::Parallel || self.is_closed() {
             return None;
         }
         self.peek_at(self.route.load().tiers.first()?, 0, probe, ty)
@@ -361,6 +361,9 @@ impl Engine {
 
     /// Whether some tier holds the key, fresh: ports are looked into, other tiers are read.
     pub(crate) async fn contains(&self, key: &CacheKey, ty: &Arc<dyn ValueType>) -> bool {
+        if self.is_closed() {
+            return false;
+        }
         let route = self.route.load_full();
         for index in 0..route.tiers.len() {
             if let Ok(Some(_)) = self.read_tier(&route, index, key, ty).await {

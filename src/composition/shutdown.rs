@@ -84,6 +84,7 @@ impl Engine {
             Some(Err(error)) => (false, Some(error.to_string())),
             None => (false, Some("the deadline passed".to_owned())),
         };
+        core.retire();
         TierShutdown {
             label: core.label.clone(),
             unanswered: tier.address.len() + core.queued(),

@@ -92,7 +92,7 @@ fn watch(core: &Arc<TierCore>, supervisor: &Address, engine: &Weak<Engine>) -> A
     })
 }
 
-fn note(core: &TierCore, event: &ActorEvent) {
+fn note(core: &Arc<TierCore>, event: &ActorEvent) {
     core.set_health(|health| match event {
         ActorEvent::Started => health.state = ActorState::Running,
         ActorEvent::Failed(error) => health.last_error = Some(error.clone().at_tier(&core.label)),
@@ -103,6 +103,9 @@ fn note(core: &TierCore, event: &ActorEvent) {
         ActorEvent::Down(_) => health.state = ActorState::Down,
         ActorEvent::Stopped => health.state = ActorState::Stopped,
     });
+    if matches!(event, ActorEvent::Down(_)) {
+        core.refuse_queued();
+    }
     // Once the health says so: who hears of it may look.
     match event {
         ActorEvent::Started => core.tell(EventKind::TierUp),

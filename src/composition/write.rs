@@ -23,7 +23,7 @@ use crate::observe::{Began, trace};
 use crate::order::{ClearWrite, Write};
 use crate::planted::{Plant, planted};
 use crate::runtime::{Address, BoxFuture, Envelope, Instant, RejectReason};
-use crate::tier::{Change, ClearOp, Counters, Message, Mutation, Settled, Settlement};
+use crate::tier::{Change, ClearOp, Counters, Message, Mutation, Open, Settled, Settlement};
 use crate::value::{DeleteStatus, Entry, Meta, Object, Payload};
 
 /// A value made ready for each tier, before it is numbered.
@@ -42,6 +42,7 @@ struct Sent {
     write: Arc<Write>,
     deadline: Instant,
     answer: oneshot::Receiver<Settled>,
+    open: Open,
     /// Still waiting for room in the mailbox.
     sending: Option<BoxFuture<'static, ()>>,
 }
@@ -128,9 +129,8 @@ impl Engine {
         let clear = Arc::new(ClearWrite::begin(&self.order, &self.runtime, scope));
         self.flights.detach_scope(&clear.scope);
         let answers = route.written.iter().map(|tier| {
-            let (reply, answer) = oneshot::channel();
-            let message = Message::Clear(ClearOp { clear: Arc::clone(&clear), reply });
-            self.clear_tier(tier, message, answer)
+            let (op, answer) = ClearOp::new(&tier.core, &clear);
+            self.clear_tier(tier, Message::Clear(op), answer)
         });
         let answers: Vec<_> = answers.collect();
         drop(clear);
@@ -146,14 +146,9 @@ impl Engine {
     ) -> Result<()> {
         let deadline = self.runtime.now().after(tier.core.options.write_deadline);
         let sent = async {
+            // Rejected, it is recorded later: the tier keeps what is dropped here.
             let sent = tier.address.send(Envelope::new(message)).await;
-            sent.map_err(|rejected| {
-                // Recorded later: the message is dropped, its scope is kept by the tier.
-                if let Ok(Message::Clear(op)) = rejected.message.open::<Message>() {
-                    tier.core.retry_clear(op.clear.scope.clone(), op.clear.stamp);
-                }
-                rejection(rejected.reason)
-            })?;
+            sent.map_err(|rejected| rejection(rejected.reason))?;
             answer.await.unwrap_or_else(|_| Err(restarted()))
         };
         self.runtime
@@ -284,7 +279,8 @@ impl Engine {
         let keys: Vec<_> = sent
             .iter()
             .map(|sent| {
-                (Arc::clone(&sent.tier.core), sent.key.clone(), sent.write.stamp, sent.change.clone())
+                let Sent { tier, key, write, change, open, .. } = sent;
+                (Arc::clone(&tier.core), key.clone(), write.stamp, change.clone(), open.clone())
             })
             .collect();
         let race = |sent: Sent| async move {
@@ -298,10 +294,10 @@ impl Engine {
                 Ok(_) if !stores => {}
                 Ok(_) => {
                     // Those that have not answered settle by quarantine, until they confirm. No effect on the others.
-                    for (core, key, stamp, change) in
+                    for (core, key, stamp, change, open) in
                         keys.into_iter().filter(|_| !planted(Plant::RaceLoserShows))
                     {
-                        core.expire(&key, stamp, change);
+                        core.expire(&key, stamp, change, &open);
                     }
                     return Ok(());
                 }
@@ -313,7 +309,7 @@ impl Engine {
 
     /// Waits until a tier has settled the mutation; at its deadline, settles it by quarantine.
     async fn settle(&self, sent: Sent) -> Settled {
-        let Sent { tier, key, change, write, deadline, answer, sending } = sent;
+        let Sent { tier, key, change, write, deadline, answer, open, sending } = sent;
         let stamp = write.stamp;
         let began = Began::now(&self.runtime);
         // The stripe is released with the last mutation, not with the last waiter.
@@ -329,7 +325,7 @@ impl Engine {
             // The mutation was dropped, which has quarantined its key.
             Some(Err(_)) => Err(restarted()),
             None => {
-                tier.core.expire(&key, stamp, change);
+                tier.core.expire(&key, stamp, change, &open);
                 Err(timeout(&tier))
             }
         };
@@ -343,6 +339,7 @@ fn send(tier: RouteTier, mutation: Mutation, answer: oneshot::Receiver<Settled>)
     let key = mutation.key().clone();
     let change = mutation.change.clone();
     let write = Arc::clone(&mutation.write);
+    let open = mutation.open.clone();
     let deadline = mutation.deadline;
     let sending = match tier.address.try_send(Envelope::new(Message::Mutate(mutation))) {
         Ok(()) => None,
@@ -353,7 +350,7 @@ fn send(tier: RouteTier, mutation: Mutation, answer: oneshot::Receiver<Settled>)
         // Down or stopped: dropping it quarantines the key.
         Err(_) => None,
     };
-    Sent { tier, key, change, write, deadline, answer, sending }
+    Sent { tier, key, change, write, deadline, answer, open, sending }
 }
 
 /// Whether two byte tiers store the very same frame.

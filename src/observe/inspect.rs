@@ -8,6 +8,7 @@ use super::events::BypassCause;
 use crate::backend::Usage;
 use crate::codec::CodecStats;
 use crate::composition::Engine;
+use crate::error::Error;
 use crate::runtime::ActorState;
 use crate::tier::{BreakerState, ReadCounts, WriteCounts};
 use crate::value::BackendLabel;
@@ -46,6 +47,8 @@ pub struct TierInspection {
     pub restarts: u64,
     /// Why its actor failed last, if it ever did.
     pub last_error: Option<String>,
+    /// Why a call to its backend failed last, if one ever did.
+    pub last_failure: Option<String>,
     /// Where its breaker stands.
     pub breaker: BreakerState,
     /// How often its breaker has opened.
@@ -92,10 +95,8 @@ impl Inspection {
                 label: core.label.clone(),
                 state: health.state,
                 restarts: health.restarts,
-                last_error: health.last_error.map(|error| match std::error::Error::source(&error) {
-                    Some(source) => format!("{error} ({source})"),
-                    None => error.to_string(),
-                }),
+                last_error: health.last_error.map(in_full),
+                last_failure: health.last_failure.map(in_full),
                 breaker: core.breaker().state(),
                 breaker_opened: core.breaker().opened_total(),
                 mailbox: tier.address.len(),
@@ -130,5 +131,12 @@ impl Inspection {
     /// The tier with this name.
     pub fn tier(&self, label: &str) -> Option<&TierInspection> {
         self.tiers.iter().find(|tier| tier.label.as_str() == label)
+    }
+}
+
+fn in_full(error: Error) -> String {
+    match std::error::Error::source(&error) {
+        Some(source) => format!("{error} ({source})"),
+        None => error.to_string(),
     }
 }

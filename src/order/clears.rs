@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
 use crate::backend::Scope;
 use crate::planted::{Plant, planted};
+use crate::sync::{AtomicU64, Ordering};
 use crate::value::Stamp;
 
 /// Past this many prefixes, a further one is folded into "everything": memory stays bounded, the price is misses.
@@ -56,7 +56,9 @@ impl Clears {
         }
         let marks = self.marks.load();
         // `<=` on the time alone: another process's entry of the same time is hidden too, which is the safe side.
-        stamp.time <= marks.all.time || marks.prefixes.get(prefix).is_some_and(|mark| stamp.time <= mark.time)
+        // No clear is no mark: an unstamped entry is older than every clear, but not cleared without one.
+        let hides = |mark: &Stamp| mark.time > 0 && stamp.time <= mark.time;
+        hides(&marks.all) || marks.prefixes.get(prefix).is_some_and(hides)
     }
 }
 
@@ -77,6 +79,16 @@ mod tests {
         assert!(!clears.hide("b", stamp(1)));
         clears.record(&Scope::All, stamp(20));
         assert!(clears.hide("a", stamp(20)) && clears.hide("b", stamp(20)));
+    }
+
+    #[test]
+    fn only_a_clear_hides_what_has_no_stamp() {
+        let clears = Clears::default();
+        assert!(!clears.hide("a", Stamp::ZERO));
+        clears.record(&Scope::Prefix("a".into()), stamp(10));
+        assert!(clears.hide("a", Stamp::ZERO) && !clears.hide("b", Stamp::ZERO));
+        clears.record(&Scope::All, stamp(20));
+        assert!(clears.hide("b", Stamp::ZERO));
     }
 
     #[test]

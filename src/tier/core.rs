@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
+use event_listener::Event;
 use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
 
@@ -13,7 +14,7 @@ use super::call;
 use super::counters::Counters;
 use super::decodes::Decodes;
 use super::ledger::{Attempt, Ledger, Refusal};
-use super::message::{Change, Fill, Finished, Mutation, ReadOp, Settled, Settlement};
+use super::message::{Change, Fill, Finished, Mutation, Open, ReadOp, Settled, Settlement};
 use super::options::{Tier, TierOptions};
 use super::overruled::Overruled;
 use super::quarantine::Repair;
@@ -24,6 +25,7 @@ use crate::key::{CacheKey, KeyProbe};
 use crate::observe::{BypassCause, EventKind, Events, Telling, TierMeter, trace};
 use crate::order::Order;
 use crate::planted::{Plant, planted};
+use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, RuntimeHandle, panic_message};
 use crate::value::{BackendLabel, DeleteStatus, Meta, Stamp, Timestamp};
 
@@ -61,8 +63,13 @@ pub(crate) struct TierCore {
     /// Calls that have not returned, late ones included.
     calls: AtomicUsize,
     pub(super) repairing: AtomicBool,
-    /// Repairs that failed in a row.
+    /// Told when the breaker closes, so that what is quarantined need not wait for the next round of repair.
+    pub(super) healed: Event,
+    retired: AtomicBool,
+    /// Rounds of repair in a row in which something failed.
     pub(super) repair_streak: AtomicU32,
+    /// Whether a repair has failed since the last round.
+    pub(super) repair_failed: AtomicBool,
     /// Clears that the backend has not recorded yet.
     pub(super) clears: Mutex<Vec<(Scope, Stamp)>>,
     health: Mutex<Health>,
@@ -74,6 +81,8 @@ pub(crate) struct Health {
     pub(crate) state: ActorState,
     pub(crate) restarts: u64,
     pub(crate) last_error: Option<Error>,
+    /// Why a call to its backend failed last.
+    pub(crate) last_failure: Option<Error>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -111,9 +120,17 @@ impl TierCore {
             room: AtomicWaker::new(),
             calls: AtomicUsize::new(0),
             repairing: AtomicBool::new(false),
+            healed: Event::new(),
+            retired: AtomicBool::new(false),
             repair_streak: AtomicU32::new(0),
+            repair_failed: AtomicBool::new(false),
             clears: Mutex::default(),
-            health: Mutex::new(Health { state: ActorState::Starting, restarts: 0, last_error: None }),
+            health: Mutex::new(Health {
+                state: ActorState::Starting,
+                restarts: 0,
+                last_error: None,
+                last_failure: None,
+            }),
         })
     }
 
@@ -147,8 +164,13 @@ impl TierCore {
     /// Whether an entry with these stamps is older than what the tier may have missed.
     pub(crate) fn hides(&self, key: &KeyProbe<'_>, meta: &Meta) -> bool {
         // The keys first: when there are too many, they are forgotten once `hidden` covers them.
-        (self.options.read_only && self.overruled.hides(key, meta))
-            || meta.stamp.time <= self.hidden.load(Ordering::Acquire)
+        (self.options.read_only && self.overruled.hides(key, meta)) || self.covers(meta)
+    }
+
+    fn covers(&self, meta: &Meta) -> bool {
+        let hidden = self.hidden.load(Ordering::Acquire);
+        // Zero hides nothing, not even what has no stamp.
+        hidden > 0 && meta.stamp.time <= hidden
     }
 
     /// Settles a mutation at a tier that is never written: what it holds of the key up to `stamp` is absent.
@@ -203,25 +225,39 @@ impl TierCore {
     /// A mutation reached the actor.
     pub(crate) fn arrive(self: &Arc<Self>, mutation: Mutation) {
         let refused = self.refusal(&mutation);
-        let applied = self.with_ledger(|ledger, done| {
-            let (mutation, attempt) = ledger.arrive(mutation, refused, done)?;
-            match &self.port {
-                Some(port) => {
-                    // Under the lock: nothing of this key can come between the check and the change.
-                    let result = self.apply(&**port, mutation.key(), &mutation.change);
-                    ledger.complete(mutation, attempt, result, done)
-                }
-                None => Some((mutation, attempt)),
-            }
-        });
-        if let Some((mutation, attempt)) = applied {
-            lock(&self.queue).push_write(Job { work: Work::Mutation(mutation), attempt });
+        let begun = self.with_ledger(|ledger, done| ledger.arrive(mutation, refused, done));
+        if let Some((mutation, attempt)) = begun {
+            self.carry_out(Job { work: Work::Mutation(mutation), attempt });
         }
     }
 
-    /// The caller's deadline passed, or nobody waits for this tier: the key is settled by quarantine.
-    pub(crate) fn expire(self: &Arc<Self>, key: &CacheKey, stamp: Stamp, change: Change) {
-        self.with_ledger(|ledger, done| ledger.expire(key, (stamp, change), done));
+    /// Applies a job through the port, or queues it for a call. Never under the ledger's lock: what a port displaces
+    /// is dropped here, and its destructor is the user's. The attempt is the key's until the job is finished, so
+    /// nothing else of the key comes between.
+    fn carry_out(self: &Arc<Self>, job: Job) {
+        let Some(port) = &self.port else { return lock(&self.queue).push_write(job) };
+        let bytes = job.entry().map_or(0, |entry| entry.payload.weight());
+        Counters::add(&self.counters.bytes_written, bytes as u64);
+        let result = match job.entry() {
+            Some(entry) => contained(|| {
+                port.put(job.key().clone(), entry.clone());
+                Settlement::Applied
+            }),
+            None => contained(|| removed(port.remove(job.key()))),
+        };
+        self.finish(job, result);
+    }
+
+    /// The caller's deadline passed, or nobody waits for this tier: the key is settled by quarantine, unless the
+    /// mutation has just been settled otherwise.
+    pub(crate) fn expire(self: &Arc<Self>, key: &CacheKey, stamp: Stamp, change: Change, open: &Open) {
+        self.with_ledger(|ledger, done| {
+            if open.is_open() {
+                ledger.expire(key, (stamp, change), done);
+            } else {
+                ledger.dropped.push(change);
+            }
+        });
     }
 
     /// A mutation was dropped unsettled.
@@ -237,33 +273,18 @@ impl TierCore {
 
     /// A fill reached the actor. It is void if a mutation of its stripe began since its fence was taken, and given up
     /// if one of its key is on its way or the key is in quarantine.
-    pub(crate) fn fill(self: &Arc<Self>, mut fill: Fill) {
+    pub(crate) fn fill(self: &Arc<Self>, fill: Fill) {
         if self.gate.load(Ordering::Acquire) & BYPASS != 0 {
             return Counters::one(&self.counters.fills_dropped);
         }
-        let begun = self.with_ledger(|ledger, done| {
-            // Under the lock, so that no mutation of the key can arrive between the check and the write.
-            if !self.order.fences.holds(fill.fence) {
-                Counters::one(&self.counters.fills_void);
-                return None;
-            }
-            let Some(attempt) = ledger.begin_fill(&fill.key) else {
-                Counters::one(&self.counters.fills_void);
-                return None;
-            };
-            let Some(port) = &self.port else { return Some((fill, attempt)) };
-            let result = self.apply(&**port, &fill.key, &Change::Set(fill.entry.clone()));
-            Counters::one(match result {
-                Ok(_) => &self.counters.fills,
-                Err(_) => &self.counters.fills_dropped,
-            });
-            ledger.complete_fill(&fill.key, attempt, done);
-            // Dropping the sender tells whoever waits.
-            fill.done.take();
-            None
+        // Under the lock, so that no mutation of the key can be announced between the check and the attempt, which
+        // later ones wait for.
+        let begun = self.with_ledger(|ledger, _| {
+            if self.order.fences.holds(fill.fence) { ledger.begin_fill(&fill.key) } else { None }
         });
-        if let Some((fill, attempt)) = begun {
-            lock(&self.queue).push_write(Job { work: Work::Fill(fill), attempt });
+        match begun {
+            Some(attempt) => self.carry_out(Job { work: Work::Fill(fill), attempt }),
+            None => Counters::one(&self.counters.fills_void),
         }
     }
 
@@ -274,22 +295,14 @@ impl TierCore {
             let error = Error::new(ErrorKind::Unavailable, "the tier is bypassed until it has been cleared");
             return Some(Refusal::Bypassed(error));
         }
+        // After the gate: whoever sees it open sees what was hidden before it opened. A mutation that was numbered
+        // before the tier was cleared would be confirmed and never seen.
+        if mutation.stamp().time <= self.hidden.load(Ordering::Acquire) {
+            let error = Error::new(ErrorKind::Unavailable, "the tier was cleared after this had begun");
+            return Some(Refusal::Bypassed(error));
+        }
         (self.runtime.now() >= mutation.deadline)
             .then(|| Refusal::Quarantine(super::ledger::timeout(mutation)))
-    }
-
-    fn apply(&self, port: &dyn Port, key: &CacheKey, change: &Change) -> Settled {
-        if let Change::Set(entry) = change {
-            Counters::add(&self.counters.bytes_written, entry.payload.weight() as u64);
-        }
-        let applied = catch_unwind(AssertUnwindSafe(|| match change {
-            Change::Set(entry) => {
-                port.put(key.clone(), entry.clone());
-                Settlement::Applied
-            }
-            Change::Remove => Settlement::Removed(port.remove(key)),
-        }));
-        applied.map_err(|panic| backend_panic(&panic_message(&*panic)))
     }
 
     /// Runs `change` under the ledger's lock, then does what follows from it: the gate, the answers, the repairs.
@@ -298,11 +311,13 @@ impl TierCore {
         change: impl FnOnce(&mut Ledger, &mut Vec<Finished>) -> R,
     ) -> R {
         let mut done = Vec::new();
-        let (result, blocked) = {
+        let (result, blocked, dropped) = {
             let mut ledger = lock(&self.ledger);
             let result = change(&mut ledger, &mut done);
-            (result, self.set_gate(&mut ledger))
+            let blocked = self.set_gate(&mut ledger);
+            (result, blocked, std::mem::take(&mut ledger.dropped))
         };
+        drop_quietly(dropped);
         for finished in done {
             self.count(&finished);
             finished.answer();
@@ -322,7 +337,7 @@ impl TierCore {
             Counters::one(&self.counters.bypasses);
             self.tell(EventKind::BypassBegan { by: BypassCause::QuarantineOverflow });
         }
-        if gate & BYPASS != 0 {
+        if gate & BYPASS != 0 && ledger.quarantined > 0 {
             ledger.forget_quarantines();
         }
         gate = (gate & (BYPASS | HELD)) | if ledger.quarantined > 0 { QUARANTINE } else { 0 };
@@ -422,9 +437,14 @@ impl TierCore {
     fn drop_settled(self: &Arc<Self>, batch: Vec<Job>) -> Vec<Job> {
         let (batch, dropped): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| match &job.work {
             Work::Repair(_) => true,
-            Work::Mutation(_) => lock(&self.ledger).is_out(job.key(), job.attempt),
+            // Also one that is out no longer because one that it overtook has timed out: it is what the key is to show.
+            Work::Mutation(mutation) => {
+                let ledger = lock(&self.ledger);
+                ledger.is_out(job.key(), job.attempt) || ledger.is_unsettled(job.key(), mutation.stamp())
+            }
             Work::Fill(fill) => {
-                lock(&self.ledger).is_out(job.key(), job.attempt) && self.order.fences.holds(fill.fence)
+                let out = planted(Plant::FillNotOut) || lock(&self.ledger).is_out(job.key(), job.attempt);
+                out && self.order.fences.holds(fill.fence)
             }
         });
         if !dropped.is_empty() {
@@ -438,6 +458,24 @@ impl TierCore {
     pub(super) fn refuse(self: &Arc<Self>, jobs: Vec<Job>, error: &Error) {
         for job in jobs {
             self.finish(job, Err(error.clone()));
+        }
+    }
+
+    /// The actor is down and may not come back for long: what it had drained and not sent is answered.
+    pub(crate) fn refuse_queued(self: &Arc<Self>) {
+        let error = Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again");
+        loop {
+            let (reads, writes) = {
+                let mut queue = lock(&self.queue);
+                (queue.take_reads(usize::MAX), queue.take_writes(usize::MAX, usize::MAX))
+            };
+            if reads.is_empty() && writes.is_empty() {
+                return;
+            }
+            for reader in reads.into_iter().flat_map(|(_, readers)| readers) {
+                reader.answer(Err(error.clone()));
+            }
+            self.refuse(writes, &error);
         }
     }
 
@@ -473,7 +511,12 @@ impl TierCore {
                     Ok(_) => &self.counters.fills,
                     Err(_) => &self.counters.fills_dropped,
                 });
-                self.with_ledger(|ledger, done| ledger.complete_fill(&fill.key, attempt, done))
+                let next = self.with_ledger(|ledger, done| ledger.complete_fill(&fill.key, attempt, done));
+                // Its entry first, then whoever waits for the fill is told.
+                let Fill { entry, done, .. } = fill;
+                drop_quietly(entry);
+                drop(done);
+                next
             }
             Work::Repair(repair) => {
                 self.count_repair(result.is_ok());
@@ -521,7 +564,8 @@ impl TierCore {
             self.repair_streak.store(0, Ordering::Relaxed);
         } else {
             Counters::one(&self.counters.repair_failures);
-            self.repair_streak.fetch_add(1, Ordering::Relaxed);
+            // Not once per key: a batch that fails is one failure, whatever its size.
+            self.repair_failed.store(true, Ordering::Relaxed);
         }
     }
 
@@ -605,16 +649,18 @@ impl TierCore {
         }
         for repair in repairs {
             let Repair { attempt, .. } = repair;
-            match &self.port {
-                Some(port) => self.with_ledger(|ledger, _| {
-                    let ok = self.apply(&**port, &repair.key, &repair.change).is_ok();
-                    self.count_repair(ok);
-                    ledger.repaired(&repair.key, attempt, ok);
-                }),
-                None => lock(&self.queue).push_write(Job { work: Work::Repair(repair), attempt }),
-            }
+            self.carry_out(Job { work: Work::Repair(repair), attempt });
         }
         self.pump();
+    }
+
+    /// The cache has been shut down: nothing more is written.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 
     pub(super) fn downgrade(&self) -> Weak<Self> {
@@ -675,6 +721,10 @@ impl TierCore {
     pub(crate) fn sweep(&self, now: Timestamp) {
         Counters::add(&self.counters.swept, self.backend.sweep(now) as u64);
     }
+}
+
+fn contained(call: impl FnOnce() -> Settlement) -> Settled {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| backend_panic(&panic_message(&*panic)))
 }
 
 fn breaker_watch(events: &Arc<Events>, label: &BackendLabel) -> Watch {

@@ -24,5 +24,5 @@ pub(crate) use actor::TierActor;
 pub use breaker::{BreakerOptions, BreakerState};
 pub(crate) use counters::Counters;
 pub use counters::{ReadCounts, WriteCounts};
-pub(crate) use message::{Change, ClearOp, Fill, Message, Mutation, ReadOp, Settled, Settlement};
+pub(crate) use message::{Change, ClearOp, Fill, Message, Mutation, Open, ReadOp, Settled, Settlement};
 pub use options::{ErrorPolicy, Tier, TierOptions};

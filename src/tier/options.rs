@@ -30,6 +30,10 @@ pub struct TierOptions {
     pub concurrency: usize,
     /// Calls that may run on past their deadline before the tier counts as stuck and takes no more. Default: 16.
     pub stuck_limit: usize,
+    /// For how long after its deadline a call that has not returned may still be applied; past it, its keys are made
+    /// good. Shorter than the truth, an older value may come back. Default: what the backend says
+    /// ([`Backend::residual`]), which for a store on the blocking pool is "until it returns".
+    pub residual: Option<Duration>,
     /// Keys in quarantine before the whole tier is bypassed. Default: 10,000.
     pub quarantine: usize,
     /// The longest life of an entry in this tier. Default: none.
@@ -69,6 +73,7 @@ impl Default for TierOptions {
             batch_bytes: 1 << 20,
             concurrency: 4,
             stuck_limit: 16,
+            residual: None,
             quarantine: 10_000,
             ttl_cap: None,
             breaker: BreakerOptions::default(),
@@ -217,6 +222,13 @@ impl Tier {
     #[must_use]
     pub fn stuck_limit(mut self, calls: usize) -> Self {
         self.options.stuck_limit = calls;
+        self
+    }
+
+    /// Sets [`TierOptions::residual`].
+    #[must_use]
+    pub fn residual(mut self, residual: Duration) -> Self {
+        self.options.residual = Some(residual);
         self
     }
 

@@ -88,6 +88,11 @@ impl Gate {
         self.lock().refuses_to_open = refuses;
     }
 
+    /// Loses an entry, as an eviction does.
+    pub(crate) fn forget(&self, key: &CacheKey) {
+        self.lock().entries.remove(key);
+    }
+
     /// The two characters that the entry under `key` ends with: every value of these tests is that long.
     pub(crate) fn shows(&self, key: &CacheKey) -> Option<String> {
         let state = self.lock();
@@ -194,11 +199,6 @@ impl Call {
     /// Replies with an error, whatever was done.
     pub(crate) fn fail(self) {
         drop(self.reply.send(Err(refused())));
-    }
-
-    /// Never replies.
-    pub(crate) fn lose(self) {
-        drop(self);
     }
 }
 

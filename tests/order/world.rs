@@ -19,7 +19,12 @@ pub(crate) type Strings = Region<String, str>;
 
 /// Runs a test under many schedules. What it asserts holds in each.
 pub(crate) fn under_seeds<F: Future<Output = ()>>(test: impl Fn(RuntimeHandle) -> F) {
-    explore(0..SEEDS, |sim| {
+    under(SEEDS, test);
+}
+
+/// The same, with a number of schedules.
+pub(crate) fn under<F: Future<Output = ()>>(seeds: u64, test: impl Fn(RuntimeHandle) -> F) {
+    explore(0..seeds, |sim| {
         let rt = RuntimeHandle::new(sim.runtime());
         sim.block_on(test(rt)).unwrap();
     });
@@ -43,7 +48,7 @@ pub(crate) fn tier(gate: &Gate) -> Tier {
 }
 
 pub(crate) fn gate_over(low: Gate, up: Gate) -> Composition {
-    tierkeep::Compose::compose(tier(&up), tier(&low))
+    tierkeep::Compose::over(tier(&up), tier(&low))
 }
 
 pub(crate) fn builder(rt: &RuntimeHandle) -> CacheBuilder {

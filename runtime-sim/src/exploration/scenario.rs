@@ -174,7 +174,7 @@ impl Scenario {
             steps: Vec::new(),
             tiers,
         };
-        let steps = callers * (70 + rng.index(130));
+        let steps = callers * (80 + rng.index(130));
         scenario.steps = (0..steps).map(|id| step(&mut rng, id, &scenario)).collect();
         scenario
     }

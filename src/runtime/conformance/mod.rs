@@ -14,6 +14,7 @@
 //! mod conformance {
 //!     tierkeep::runtime_conformance!(super::run);
 //! }
+//! # fn main() {}
 //! ```
 //!
 //! The cases need no threads and no real time: a single-threaded runtime on a virtual clock passes them too. Events
@@ -22,6 +23,7 @@
 pub mod mailbox;
 mod probe;
 pub mod restarts;
+mod stage;
 pub mod stopping;
 pub mod tasks;
 pub mod timers;

@@ -1,0 +1,12 @@
+//! Formats and compressors: all of them, through every kind of backend and runtime, and when they misbehave.
+
+#[path = "formats/hostile.rs"]
+mod hostile;
+#[path = "formats/misbehaving.rs"]
+mod misbehaving;
+#[path = "formats/registered.rs"]
+mod registered;
+#[path = "formats/support.rs"]
+mod support;
+#[path = "formats/table.rs"]
+mod table;
