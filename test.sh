@@ -77,19 +77,35 @@ run_tests() {
     cargo test --no-fail-fast "$@" 2>&1 | tee -a "$log" || tests_failed=1
 }
 
+# The first run on a directory starts cold, the next one warm.
+quick_start_on() {
+    local runtime=$1 dir=$2 start=$3 out="$scratch/quickstart.out"
+    echo "quickstart on $runtime, to start $start"
+    cargo run -q --release --example quickstart -- --runtime "$runtime" --dir "$dir" >"$out" || { cat "$out" && return 1; }
+    grep -qx 'requests 95607' "$out" || { cat "$out" && echo "not all requests were answered" && return 1; }
+    grep -q "^$start start: " "$out" || { cat "$out" && echo "it did not start $start" && return 1; }
+}
+
 quick_start() {
     local dir="$scratch/quickstart" runtime
-    if [ ! -e examples/quickstart.rs ]; then
-        echo "skipped: there is no examples/quickstart.rs"
-        return 0
-    fi
     cargo build --release --example quickstart || return 1
     for runtime in tokio async-std smol; do
-        echo "quickstart on $runtime"
-        cargo run -q --release --example quickstart -- --runtime "$runtime" --dir "$dir-$runtime" || return 1
+        quick_start_on "$runtime" "$dir-$runtime" cold || return 1
     done
-    echo "quickstart on smol again, over what the last run left"
-    cargo run -q --release --example quickstart -- --runtime smol --dir "$dir-smol"
+    quick_start_on smol "$dir-smol" warm || return 1
+    if cargo run -q --release --example quickstart -- --runtime glommio 2>"$scratch/refused"; then
+        echo "an unknown runtime was accepted" && return 1
+    fi
+    grep -q 'there is no runtime `glommio`' "$scratch/refused"
+}
+
+other_examples() {
+    local example
+    for example in custom_backend async_std smol fault; do
+        echo "example $example"
+        cargo run -q --all-features --example "$example" >"$scratch/example.out" || { cat "$scratch/example.out" && return 1; }
+        grep -qx 'done' "$scratch/example.out" || { cat "$scratch/example.out" && echo "it did not get to its end" && return 1; }
+    done
 }
 
 dependencies() {
@@ -133,6 +149,7 @@ step "dependencies" dependencies
 step "tests and examples, all features" run_tests --workspace --all-features
 step "tests, no default features" run_tests -p tierkeep --no-default-features
 step "quick start" quick_start
+step "other examples" other_examples
 
 printf '\n== done in %d s\n' "$SECONDS"
 totals

@@ -73,6 +73,19 @@ impl<T> Deref for Hit<T> {
     }
 }
 
+/// So that a hit can be stored again, `region.set(&key, hit)`, without a copy.
+impl<T> From<Hit<T>> for Arc<T> {
+    fn from(hit: Hit<T>) -> Self {
+        hit.value
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Hit<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
 impl<T: fmt::Debug> fmt::Debug for Hit<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hit").field("value", &self.value).field("tier", &self.tier).finish_non_exhaustive()
@@ -93,4 +106,10 @@ pub struct Lookup<T> {
     pub hit: Option<Hit<T>>,
     /// Tiers that could not answer and so counted as a miss, with the reason.
     pub degraded: Vec<Error>,
+}
+
+impl<T> Clone for Lookup<T> {
+    fn clone(&self) -> Self {
+        Self { hit: self.hit.clone(), degraded: self.degraded.clone() }
+    }
 }

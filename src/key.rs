@@ -4,6 +4,10 @@
 //! under, and what an operator reads in a log. Bytes outside `A-Z a-z 0-9 - . _ ~` are percent-encoded, so any
 //! Unicode or control character is a legal part and no two different keys share a text.
 
+mod parts;
+
+pub use parts::KeyParts;
+
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -210,6 +214,13 @@ impl<'a> KeyProbe<'a> {
     }
 }
 
+impl serde::Serialize for CacheKey {
+    /// As its text.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl Hash for KeyProbe<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
@@ -313,94 +324,6 @@ impl<'a> KeyWriter<'a> {
         self.parts += 1;
     }
 }
-
-/// What a [`Region`](crate::Region) can be keyed by: integers, strings, `bool`, `char`, byte strings, tuples of
-/// these, or a type of your own.
-///
-/// ```
-/// use tierkeep::{KeyParts, KeyWriter};
-///
-/// struct Page { site: u32, path: String }
-///
-/// impl KeyParts for Page {
-///     fn write(&self, key: &mut KeyWriter<'_>) {
-///         key.pair("site", &self.site.to_string());
-///         key.pair("path", &self.path);
-///     }
-/// }
-/// ```
-pub trait KeyParts {
-    /// Writes the parts; two different values must write different parts.
-    fn write(&self, key: &mut KeyWriter<'_>);
-}
-
-macro_rules! integers {
-    ($($t:ty),*) => {$(
-        impl KeyParts for $t {
-            fn write(&self, key: &mut KeyWriter<'_>) {
-                key.integer(self);
-            }
-        }
-    )*};
-}
-integers!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, bool);
-
-impl KeyParts for str {
-    fn write(&self, key: &mut KeyWriter<'_>) {
-        key.value(self);
-    }
-}
-
-impl KeyParts for String {
-    fn write(&self, key: &mut KeyWriter<'_>) {
-        key.value(self);
-    }
-}
-
-impl KeyParts for char {
-    fn write(&self, key: &mut KeyWriter<'_>) {
-        key.value(self.encode_utf8(&mut [0; 4]));
-    }
-}
-
-impl KeyParts for [u8] {
-    fn write(&self, key: &mut KeyWriter<'_>) {
-        key.separate();
-        for byte in self {
-            let _ = write!(key.out, "{byte:02x}");
-        }
-        if self.is_empty() {
-            key.out.push(':');
-        }
-    }
-}
-
-impl KeyParts for () {
-    fn write(&self, _: &mut KeyWriter<'_>) {}
-}
-
-impl<T: KeyParts + ?Sized> KeyParts for &T {
-    fn write(&self, key: &mut KeyWriter<'_>) {
-        (**self).write(key);
-    }
-}
-
-macro_rules! tuples {
-    ($($name:ident)+) => {
-        impl<$($name: KeyParts),+> KeyParts for ($($name,)+) {
-            fn write(&self, key: &mut KeyWriter<'_>) {
-                #[expect(non_snake_case, reason = "the macro names each field after its type parameter")]
-                let ($($name,)+) = self;
-                $($name.write(key);)+
-            }
-        }
-    };
-}
-tuples!(A);
-tuples!(A B);
-tuples!(A B C);
-tuples!(A B C D);
-tuples!(A B C D E);
 
 /// The process's hash seed: drawn once, so that nobody outside can prepare colliding keys.
 static SEED: OnceLock<u64> = OnceLock::new();

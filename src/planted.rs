@@ -39,8 +39,6 @@ pub enum Plant {
     RaceLoserShows,
     /// A mutation does not detach the load in flight.
     LateJoiner,
-    /// A clear does not move the fences.
-    ClearKeepsFences,
     /// A clear does not hide what is older.
     ClearHidesNothing,
     /// TTLs are cut to whole seconds, and what is left of a second never expires.
@@ -55,7 +53,7 @@ pub enum Plant {
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 22] = [
         Self::NoFence,
         Self::FenceBusy,
         Self::FenceLate,
@@ -73,7 +71,6 @@ impl Plant {
         Self::BatchShifted,
         Self::RaceLoserShows,
         Self::LateJoiner,
-        Self::ClearKeepsFences,
         Self::ClearHidesNothing,
         Self::TtlInSeconds,
         Self::NoExpiryIsFreshest,
@@ -85,6 +82,7 @@ impl Plant {
 #[cfg(feature = "testing")]
 mod planting {
     use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::Plant;
 
@@ -92,20 +90,31 @@ mod planting {
         static PLANTED: Cell<Option<Plant>> = const { Cell::new(None) };
     }
 
+    /// One more than the index of the bug that is planted on every thread; 0: none.
+    static EVERYWHERE: AtomicUsize = AtomicUsize::new(0);
+
     /// Plants a bug for everything that runs on this thread from now on; `None`: takes it out again.
     pub fn plant(bug: Option<Plant>) {
         PLANTED.set(bug);
     }
 
+    /// Plants a bug on every thread of this process from now on; `None`: takes it out again. For tests on real
+    /// threads, alone in their process.
+    pub fn plant_everywhere(bug: Option<Plant>) {
+        let index = bug.and_then(|bug| Plant::ALL.iter().position(|&known| known == bug));
+        EVERYWHERE.store(index.map_or(0, |index| index + 1), Ordering::SeqCst);
+    }
+
     pub(crate) fn planted(bug: Plant) -> bool {
-        PLANTED.get() == Some(bug)
+        let everywhere = EVERYWHERE.load(Ordering::Relaxed);
+        PLANTED.get() == Some(bug) || (everywhere > 0 && Plant::ALL[everywhere - 1] == bug)
     }
 }
 
 #[cfg(feature = "testing")]
-pub use planting::plant;
-#[cfg(feature = "testing")]
 pub(crate) use planting::planted;
+#[cfg(feature = "testing")]
+pub use planting::{plant, plant_everywhere};
 
 #[cfg(not(feature = "testing"))]
 #[inline(always)]

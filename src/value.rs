@@ -224,10 +224,10 @@ impl Entry {
 }
 
 /// The name of a tier in errors, metrics and `inspect()`. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct BackendLabel(Label);
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Label {
     Static(&'static str),
     Shared(Arc<str>),
@@ -264,6 +264,12 @@ impl Eq for BackendLabel {}
 impl std::hash::Hash for BackendLabel {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
+    }
+}
+
+impl fmt::Debug for BackendLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 

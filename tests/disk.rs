@@ -1,6 +1,6 @@
 //! The disk tier against real files, and the adapter that runs synchronous stores.
 #![cfg(feature = "disk")]
-#![expect(missing_docs, reason = "a test binary has no public API")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 #[path = "disk/basics.rs"]
 mod basics;
@@ -10,6 +10,8 @@ mod blocking;
 mod bounds;
 #[path = "disk/clear.rs"]
 mod clear;
+#[path = "disk/concurrent.rs"]
+mod concurrent;
 #[path = "disk/crash.rs"]
 mod crash;
 #[path = "disk/damage.rs"]

@@ -1,13 +1,23 @@
 //! Tierkeep on async-std: tasks, timers and blocking threads of async-std, actors on the engine's own host.
 //!
 //! ```
-//! use tierkeep::runtime::RuntimeHandle;
+//! use std::time::Duration;
+//! use tierkeep::{Cache, MemoryBackend, Region};
 //! use tierkeep_async_std::AsyncStdRuntime;
 //!
-//! let runtime = RuntimeHandle::new(AsyncStdRuntime::new());
-//! let answer = async_std::task::block_on(runtime.spawn(async { 6 * 7 }));
-//! assert_eq!(answer, Ok(42));
+//! async_std::task::block_on(async {
+//!     let cache = Cache::builder(AsyncStdRuntime::new()).tier(MemoryBackend::entries(1_000)).build().await?;
+//!     let names: Region<String, u32> = cache.region("name").ttl(Duration::from_secs(60)).build()?;
+//!     names.set(&7, "Ada".to_owned()).await?;
+//!     assert_eq!(names.get(&7).await.as_deref().map(String::as_str), Some("Ada"));
+//!     assert!(cache.shutdown(Duration::from_secs(10)).await.clean);
+//!     Ok::<_, tierkeep::Error>(())
+//! })?;
+//! # Ok::<_, tierkeep::Error>(())
 //! ```
+
+// The engine never panics on its own account. Tests may.
+#![warn(clippy::unwrap_used)]
 
 mod clock;
 mod task;

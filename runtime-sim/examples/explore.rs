@@ -5,19 +5,22 @@
 //! ```
 //!
 //! `--seeds N` how many (default 1,000); `--from N` the first (default 0); `--once` plays each seed once instead of
-//! twice; `--keep 3,7` plays only these steps of each scenario (as a shrunk violation prints them). Ends with exit code
+//! twice; `--plant RULE` takes out a rule of the engine (see `tierkeep::Plant`) and reports the first seed that notices;
+//! `--keep 3,7` plays only these steps of each scenario (as a shrunk violation prints them). Ends with exit code
 //! 1 if anything was wrong.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use tierkeep_sim::exploration::{Scenario, run, shrink};
+use tierkeep::{Plant, plant};
+use tierkeep_sim::exploration::{Scenario, newest_stamp_wins, run, shrink};
 
 struct Arguments {
     seeds: u64,
     from: u64,
     twice: bool,
     keep: Option<Vec<usize>>,
+    plants: Vec<Plant>,
 }
 
 fn main() -> ExitCode {
@@ -30,6 +33,9 @@ fn main() -> ExitCode {
     };
     // Planned panics are part of the work; their messages are not news.
     std::panic::set_hook(Box::new(|_| {}));
+    if !arguments.plants.is_empty() {
+        return seek(&arguments);
+    }
     let mut totals = Totals::default();
     for seed in arguments.from..arguments.from + arguments.seeds {
         let mut scenario = Scenario::draw(seed);
@@ -47,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut arguments = Arguments { seeds: 1000, from: 0, twice: true, keep: None };
+    let mut arguments = Arguments { seeds: 1000, from: 0, twice: true, keep: None, plants: Vec::new() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("`{word}` needs a value"));
@@ -55,6 +61,7 @@ fn arguments() -> Result<Arguments, String> {
         match word.as_str() {
             "--seeds" => arguments.seeds = number(value()?)?,
             "--from" => arguments.from = number(value()?)?,
+            "--plant" => arguments.plants = plants(&value()?)?,
             "--once" => arguments.twice = false,
             "--keep" => {
                 let steps = value()?;
@@ -62,10 +69,48 @@ fn arguments() -> Result<Arguments, String> {
                     steps.split(',').map(|step| step.parse().map_err(|_| format!("`{step}` is not a step")));
                 arguments.keep = Some(steps.collect::<Result<_, _>>()?);
             }
-            other => return Err(format!("unknown argument `{other}`; known: --seeds --from --once --keep")),
+            other => {
+                return Err(format!(
+                    "unknown argument `{other}`; known: --seeds --from --once --plant --keep"
+                ));
+            }
         }
     }
     Ok(arguments)
+}
+
+fn plants(name: &str) -> Result<Vec<Plant>, String> {
+    let known: Vec<_> = Plant::ALL.iter().map(|bug| format!("{bug:?}")).collect();
+    match known.iter().position(|bug| bug == name) {
+        Some(index) => Ok(vec![Plant::ALL[index]]),
+        None if name == "all" => Ok(Plant::ALL.to_vec()),
+        None => Err(format!("no rule `{name}`; known: all {}", known.join(" "))),
+    }
+}
+
+/// Finds the first seed that notices each planted bug.
+fn seek(arguments: &Arguments) -> ExitCode {
+    let mut caught = 0;
+    for &bug in &arguments.plants {
+        plant(Some(bug));
+        let seeds = arguments.from..arguments.from + arguments.seeds;
+        let played = seeds.map(|seed| {
+            let mut violations = run(&Scenario::draw(seed)).violations;
+            violations.extend(newest_stamp_wins(seed));
+            (seed, violations)
+        });
+        let found = played.into_iter().find(|(_, violations)| !violations.is_empty());
+        plant(None);
+        match found {
+            Some((seed, violations)) => {
+                caught += 1;
+                println!("{bug:?}: seed {seed}: {}", violations[0]);
+            }
+            None => println!("{bug:?}: not noticed"),
+        }
+    }
+    println!("caught={caught}/{}", arguments.plants.len());
+    if caught == arguments.plants.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[derive(Default)]

@@ -40,16 +40,21 @@
 //! ```
 //!
 //! [`explore`] runs one test under many seeds. [`Faulty`] wraps any backend and makes it fail in every way a store
-//! fails, here or on a real runtime; [`MapBackend`] is a store to put under it.
+//! fails, here or on a real runtime; [`MapBackend`] is a store to put under it. [`history`] tells whether what was read may
+//! have been read.
 //!
 //! What the simulator cannot make repeat: iteration over a `std` `HashMap` with a random state, real clocks, real
 //! threads, and addresses used as values. Keep them out of what you test.
+
+// The engine never panics on its own account. Tests may.
+#![warn(clippy::unwrap_used)]
 
 mod blocking;
 mod core;
 pub mod exploration;
 mod explore;
 mod faults;
+pub mod history;
 mod map_backend;
 mod options;
 mod rng;

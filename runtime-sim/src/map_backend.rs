@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -26,6 +27,7 @@ type Entries = BTreeMap<CacheKey, CacheValue<Raw>>;
 pub struct MapBackend {
     entries: Arc<Mutex<Entries>>,
     label: Option<BackendLabel>,
+    residual: Option<Duration>,
 }
 
 impl MapBackend {
@@ -38,6 +40,14 @@ impl MapBackend {
     #[must_use]
     pub fn labelled(mut self, label: impl Into<BackendLabel>) -> Self {
         self.label = Some(label.into());
+        self
+    }
+
+    /// For how long a call that was given up may still be applied: on real clocks, tests rather wait for less than the
+    /// 30 s that [`Backend::residual`] says by default.
+    #[must_use]
+    pub fn with_residual(mut self, residual: Duration) -> Self {
+        self.residual = Some(residual);
         self
     }
 
@@ -96,5 +106,9 @@ impl Backend for MapBackend {
 
     fn label(&self) -> BackendLabel {
         self.label.clone().unwrap_or(BackendLabel::new_static("map"))
+    }
+
+    fn residual(&self) -> Option<Duration> {
+        Some(self.residual.unwrap_or(Duration::from_secs(30)))
     }
 }

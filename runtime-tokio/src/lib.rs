@@ -1,15 +1,23 @@
 //! Tierkeep on tokio: tasks, timers and blocking threads of tokio, actors hosted and supervised by kameo.
 //!
 //! ```
-//! use tierkeep::runtime::RuntimeHandle;
+//! use std::time::Duration;
+//! use tierkeep::{Cache, MemoryBackend, Region};
 //! use tierkeep_tokio::TokioRuntime;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() {
-//! let runtime = RuntimeHandle::new(TokioRuntime::current());
-//! assert_eq!(runtime.spawn(async { 6 * 7 }).await, Ok(42));
+//! # async fn main() -> tierkeep::Result<()> {
+//! let cache = Cache::builder(TokioRuntime::current()).tier(MemoryBackend::entries(1_000)).build().await?;
+//! let names: Region<String, u32> = cache.region("name").ttl(Duration::from_secs(60)).build()?;
+//! names.set(&7, "Ada".to_owned()).await?;
+//! assert_eq!(names.get(&7).await.as_deref().map(String::as_str), Some("Ada"));
+//! assert!(cache.shutdown(Duration::from_secs(10)).await.clean);
+//! # Ok(())
 //! # }
 //! ```
+
+// The engine never panics on its own account. Tests may.
+#![warn(clippy::unwrap_used)]
 
 mod clock;
 mod host;

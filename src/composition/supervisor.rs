@@ -6,6 +6,7 @@
 use std::sync::{Arc, Weak};
 
 use super::engine::Engine;
+use crate::observe::EventKind;
 use crate::runtime::{
     ActorEvent, ActorFactory, ActorSpec, ActorState, ActorWatch, Address, Envelope, Handler, RestartPolicy,
     RuntimeHandle,
@@ -91,7 +92,7 @@ fn watch(core: &Arc<TierCore>, supervisor: &Address, engine: &Weak<Engine>) -> A
     })
 }
 
-fn note(core: &TierCore, event: &ActorEvent) {
+fn note(core: &Arc<TierCore>, event: &ActorEvent) {
     core.set_health(|health| match event {
         ActorEvent::Started => health.state = ActorState::Running,
         ActorEvent::Failed(error) => health.last_error = Some(error.clone().at_tier(&core.label)),
@@ -102,4 +103,15 @@ fn note(core: &TierCore, event: &ActorEvent) {
         ActorEvent::Down(_) => health.state = ActorState::Down,
         ActorEvent::Stopped => health.state = ActorState::Stopped,
     });
+    if matches!(event, ActorEvent::Down(_)) {
+        core.refuse_queued();
+    }
+    // Once the health says so: who hears of it may look.
+    match event {
+        ActorEvent::Started => core.tell(EventKind::TierUp),
+        ActorEvent::Restarting(delay) => core.tell(EventKind::TierRestarting { delay: *delay }),
+        ActorEvent::Down(retry) => core.tell(EventKind::TierDown { retry: *retry }),
+        ActorEvent::Stopped => core.tell(EventKind::TierStopped),
+        ActorEvent::Failed(_) => {}
+    }
 }

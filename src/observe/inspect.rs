@@ -4,9 +4,11 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
+use super::events::BypassCause;
 use crate::backend::Usage;
 use crate::codec::CodecStats;
 use crate::composition::Engine;
+use crate::error::Error;
 use crate::runtime::ActorState;
 use crate::tier::{BreakerState, ReadCounts, WriteCounts};
 use crate::value::BackendLabel;
@@ -15,6 +17,8 @@ use crate::value::BackendLabel;
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Inspection {
+    /// Its name, as the builder was given it.
+    pub name: String,
     /// The runtime that it runs on.
     pub runtime: &'static str,
     /// Whether it has been shut down.
@@ -43,6 +47,8 @@ pub struct TierInspection {
     pub restarts: u64,
     /// Why its actor failed last, if it ever did.
     pub last_error: Option<String>,
+    /// Why a call to its backend failed last, if one ever did.
+    pub last_failure: Option<String>,
     /// Where its breaker stands.
     pub breaker: BreakerState,
     /// How often its breaker has opened.
@@ -59,8 +65,16 @@ pub struct TierInspection {
     pub blocking_jobs: usize,
     /// Keys in quarantine: they read as a miss here until the tier confirms their last change.
     pub quarantined: usize,
-    /// Whether the whole tier reads as a miss, because too many keys were in quarantine.
+    /// Whether the whole tier reads as a miss.
     pub bypassed: bool,
+    /// Why, if it does.
+    pub bypass_cause: Option<BypassCause>,
+    /// Whether it is only read.
+    pub read_only: bool,
+    /// Of a read-only tier: the keys that were set or removed above it, of which it shows only later values.
+    pub overruled: usize,
+    /// Whether too many of its entries cannot be decoded.
+    pub decode_alarm: bool,
     /// Keys with something under way.
     pub ledger: usize,
     /// What its store holds, as far as it says.
@@ -81,10 +95,8 @@ impl Inspection {
                 label: core.label.clone(),
                 state: health.state,
                 restarts: health.restarts,
-                last_error: health.last_error.map(|error| match std::error::Error::source(&error) {
-                    Some(source) => format!("{error} ({source})"),
-                    None => error.to_string(),
-                }),
+                last_error: health.last_error.map(in_full),
+                last_failure: health.last_failure.map(in_full),
                 breaker: core.breaker().state(),
                 breaker_opened: core.breaker().opened_total(),
                 mailbox: tier.address.len(),
@@ -94,6 +106,10 @@ impl Inspection {
                 blocking_jobs: core.backend.running_jobs(),
                 quarantined: core.quarantined(),
                 bypassed: core.is_bypassed(),
+                bypass_cause: core.bypass_cause(),
+                read_only: core.options.read_only,
+                overruled: core.overruled.len(),
+                decode_alarm: core.decodes.is_alarmed(),
                 ledger: core.ledger_keys(),
                 usage: core.backend.usage(),
                 reads: core.counters.reads(),
@@ -101,6 +117,7 @@ impl Inspection {
             }
         });
         Self {
+            name: engine.name.to_string(),
             runtime: engine.runtime.name(),
             closed: engine.is_closed(),
             tiers: tiers.collect(),
@@ -114,5 +131,12 @@ impl Inspection {
     /// The tier with this name.
     pub fn tier(&self, label: &str) -> Option<&TierInspection> {
         self.tiers.iter().find(|tier| tier.label.as_str() == label)
+    }
+}
+
+fn in_full(error: Error) -> String {
+    match std::error::Error::source(&error) {
+        Some(source) => format!("{error} ({source})"),
+        None => error.to_string(),
     }
 }

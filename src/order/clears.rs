@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
 use crate::backend::Scope;
 use crate::planted::{Plant, planted};
+use crate::sync::{AtomicU64, Ordering};
 use crate::value::Stamp;
 
 /// Past this many prefixes, a further one is folded into "everything": memory stays bounded, the price is misses.

@@ -1,9 +1,9 @@
 //! The hybrid logical clock that numbers mutations.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::runtime::RuntimeHandle;
+use crate::sync::{AtomicU64, Ordering};
 use crate::value::{Stamp, Timestamp};
 
 /// How far ahead of the wall clock a stamp from elsewhere may pull this one.

@@ -1,9 +1,9 @@
 //! Fences: what was read before a mutation began must not be written after it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::planted::{Plant, planted};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Added to a stripe when a mutation begins: the version (upper 40 bits) moves and the busy count (lower 24) grows.
 const BEGIN: u64 = (1 << 24) + 1;
@@ -51,8 +51,7 @@ impl Fences {
 
     /// Marks every stripe busy, and moved, until the guard is dropped.
     pub(crate) fn begin_all(self: &Arc<Self>) -> Busy {
-        // A planted bug keeps the busy count right, so that the drop balances it.
-        self.all.fetch_add(if planted(Plant::ClearKeepsFences) { 0 } else { BEGIN }, Ordering::SeqCst);
+        self.all.fetch_add(BEGIN, Ordering::SeqCst);
         Busy { fences: Arc::clone(self), stripe: None }
     }
 
@@ -89,7 +88,6 @@ impl Drop for Busy {
     fn drop(&mut self) {
         let stripe = match self.stripe {
             Some(index) => &self.fences.stripes[index],
-            None if planted(Plant::ClearKeepsFences) => return,
             None => &self.fences.all,
         };
         stripe.fetch_sub(1, Ordering::SeqCst);

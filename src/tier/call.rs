@@ -18,6 +18,7 @@ use super::queue::Job;
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
+use crate::observe::{Began, trace};
 use crate::planted::{Plant, planted};
 use crate::runtime::panic_message;
 use crate::value::{Entry, Stamp};
@@ -79,9 +80,17 @@ pub(super) async fn read(mut slot: Slot, batch: Vec<(CacheKey, Vec<ReadOp>)>, pa
     let results = match reopen(&core, &pass).await {
         Err(error) => vec![Err(error); keys.len()],
         Ok(()) => {
-            let call = AssertUnwindSafe(core.backend.read_entries(&keys)).catch_unwind();
+            core.meter.sending(true, keys.len());
+            let began = Began::now(&core.runtime);
+            let callers = readers.iter().flatten().map(|reader| &reader.caller);
+            let call =
+                trace::call("read", &core.label, keys.len(), callers, core.backend.read_entries(&keys));
+            let call = AssertUnwindSafe(call).catch_unwind();
             // A read that is dropped has no effect, so a late one is simply dropped.
-            match core.runtime.deadline(core.runtime.now().after(core.options.read_deadline), call).await {
+            let called =
+                core.runtime.deadline(core.runtime.now().after(core.options.read_deadline), call).await;
+            core.meter.called(true, began, &core.runtime);
+            match called {
                 Some(Ok(results)) => complete(results, keys.len()),
                 Some(Err(panic)) => vec![Err(backend_panic(&panic_message(&*panic))); keys.len()],
                 None => vec![Err(overdue("read", core.options.read_deadline.as_millis())); keys.len()],
@@ -114,10 +123,17 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
         slot.leave();
         return core.refuse(batch, &error);
     }
-    let call = Box::pin(AssertUnwindSafe(send(&core, &batch)).catch_unwind());
+    core.meter.sending(false, batch.len());
+    let began = Began::now(&core.runtime);
+    let callers = batch.iter().filter_map(Job::caller);
+    let op = if batch.first().is_some_and(|job| job.entry().is_none()) { "remove" } else { "write" };
+    let call = trace::call(op, &core.label, batch.len(), callers, send(&core, &batch));
+    let call = Box::pin(AssertUnwindSafe(call).catch_unwind());
     let deadline = core.runtime.now().after(core.options.write_deadline);
     let timer = core.runtime.sleep_until(deadline);
-    match futures_util::future::select(call, timer).await {
+    let called = futures_util::future::select(call, timer).await;
+    core.meter.called(false, began, &core.runtime);
+    match called {
         Either::Left((Ok(mut results), _)) => {
             if planted(Plant::BatchShifted) {
                 results.rotate_right(1);
@@ -144,7 +160,9 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
             }
             slot.leave();
             core.pump();
-            let results = outlive(&core, call).await;
+            // Caught: a call that panics as it is dropped is over as well, and its keys must not wait for ever.
+            let results = AssertUnwindSafe(outlive(&core, call)).catch_unwind().await;
+            let results = results.unwrap_or_else(|_| unknown(&core));
             Counters::one(&core.counters.late);
             for ((key, attempt, stamp), result) in attempts.into_iter().zip(results) {
                 core.late(&key, attempt, result.is_ok().then_some(stamp));
@@ -158,7 +176,7 @@ async fn outlive<F, E>(core: &Arc<TierCore>, call: F) -> Vec<Result<Settlement>>
 where
     F: Future<Output = Result<Vec<Result<Settlement>>, E>> + Unpin,
 {
-    let results = match core.backend.residual() {
+    let results = match core.options.residual.or_else(|| core.backend.residual()) {
         None => Some(call.await),
         Some(residual) => {
             let results = core.runtime.deadline(core.runtime.now().after(residual), call).await;
@@ -169,11 +187,16 @@ where
             results
         }
     };
-    let unknown = || Err(Error::new(ErrorKind::Timeout, "the call never returned"));
     match results {
         Some(Ok(results)) => results,
-        _ => std::iter::repeat_with(unknown).take(core.options.batch_keys.max(1)).collect(),
+        _ => unknown(core),
     }
+}
+
+/// As many unknown results as a call may have keys.
+fn unknown(core: &TierCore) -> Vec<Result<Settlement>> {
+    let unknown = || Err(Error::new(ErrorKind::Timeout, "the call never returned"));
+    std::iter::repeat_with(unknown).take(core.options.batch_keys.max(1)).collect()
 }
 
 /// The backend call for a batch, which is all stores or all removals. Owns what it needs: it may outlive the batch.
@@ -201,11 +224,10 @@ fn send(core: &Arc<TierCore>, batch: &[Job]) -> impl Future<Output = Vec<Result<
 /// Clears a scope, and keeps trying in the background if that fails: in this process the scope is hidden already.
 pub(super) async fn clear(slot: CallCount, op: ClearOp) {
     let core = Arc::clone(&slot.0);
-    let (scope, stamp) = (op.clear.scope.clone(), op.clear.stamp);
+    let (scope, stamp) = (op.scope.clone(), op.stamp);
     if core.port.is_some() {
         // Hidden is as good as gone in a store that ends with the process: nobody need wait for the walk.
-        let _ = op.reply.send(Ok(()));
-        drop(op.clear);
+        op.answer(Ok(()));
         let _ = contained_clear(&core, &scope, stamp).await;
         return;
     }
@@ -218,8 +240,7 @@ pub(super) async fn clear(slot: CallCount, op: ClearOp) {
     if result.is_err() {
         core.retry_clear(scope, stamp);
     }
-    drop(op.clear);
-    let _ = op.reply.send(result);
+    op.answer(result);
 }
 
 /// `Ok` if the backend recorded the clear or cannot.
@@ -267,6 +288,9 @@ fn record<T>(core: &Arc<TierCore>, pass: Admission, results: &[Result<T>]) {
     };
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let failed = results.iter().filter(is_fault).count();
+    if let Some(Err(error)) = results.iter().find(is_fault) {
+        core.set_health(|health| health.last_failure = Some(error.clone()));
+    }
     let (now, random) = (core.runtime.now(), core.runtime.random());
     match pass {
         Admission::Yes(epoch) => {
@@ -277,7 +301,11 @@ fn record<T>(core: &Arc<TierCore>, pass: Admission, results: &[Result<T>]) {
                 core.breaker.record(epoch, true, count(results.len() - failed), now, random);
             }
         }
-        Admission::Probe(permit) if failed == 0 => permit.succeeded(),
+        Admission::Probe(permit) if failed == 0 => {
+            permit.succeeded();
+            core.repair_streak.store(0, std::sync::atomic::Ordering::Relaxed);
+            core.healed.notify(usize::MAX);
+        }
         Admission::Probe(permit) => permit.failed(now, random),
         Admission::No { .. } => {}
     }

@@ -5,22 +5,27 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
+use event_listener::Event;
 use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
 
-use super::breaker::{Admission, Breaker};
+use super::breaker::{Admission, Breaker, BreakerState, Watch};
 use super::call;
 use super::counters::Counters;
+use super::decodes::Decodes;
 use super::ledger::{Attempt, Ledger, Refusal};
-use super::message::{Change, Fill, Finished, Mutation, ReadOp, Settled, Settlement};
+use super::message::{Change, Fill, Finished, Mutation, Open, ReadOp, Settled, Settlement};
 use super::options::{Tier, TierOptions};
+use super::overruled::Overruled;
 use super::quarantine::Repair;
 use super::queue::{Job, Queue, Work};
 use crate::backend::{Backend, Holds, Port, Scope};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::CacheKey;
+use crate::key::{CacheKey, KeyProbe};
+use crate::observe::{BypassCause, EventKind, Events, Telling, TierMeter, trace};
 use crate::order::Order;
 use crate::planted::{Plant, planted};
+use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, RuntimeHandle, panic_message};
 use crate::value::{BackendLabel, DeleteStatus, Meta, Stamp, Timestamp};
 
@@ -28,6 +33,8 @@ use crate::value::{BackendLabel, DeleteStatus, Meta, Stamp, Timestamp};
 const QUARANTINE: u32 = 1;
 /// The whole tier reads as a miss.
 const BYPASS: u32 = 2;
+/// The bypass stays until an operator ends it.
+const HELD: u32 = 4;
 
 pub(crate) struct TierCore {
     this: Weak<Self>,
@@ -39,6 +46,11 @@ pub(crate) struct TierCore {
     pub(crate) runtime: RuntimeHandle,
     pub(crate) order: Arc<Order>,
     pub(crate) counters: Counters,
+    pub(crate) events: Arc<Events>,
+    pub(crate) meter: TierMeter,
+    pub(crate) decodes: Decodes,
+    /// Of a read-only tier: what it may no longer show.
+    pub(crate) overruled: Overruled,
     pub(super) breaker: Breaker,
     /// What reads have to look at before the store: zero means nothing. Written under the ledger's lock.
     gate: AtomicU32,
@@ -51,8 +63,13 @@ pub(crate) struct TierCore {
     /// Calls that have not returned, late ones included.
     calls: AtomicUsize,
     pub(super) repairing: AtomicBool,
-    /// Repairs that failed in a row.
+    /// Told when the breaker closes, so that what is quarantined need not wait for the next round of repair.
+    pub(super) healed: Event,
+    retired: AtomicBool,
+    /// Rounds of repair in a row in which something failed.
     pub(super) repair_streak: AtomicU32,
+    /// Whether a repair has failed since the last round.
+    pub(super) repair_failed: AtomicBool,
     /// Clears that the backend has not recorded yet.
     pub(super) clears: Mutex<Vec<(Scope, Stamp)>>,
     health: Mutex<Health>,
@@ -64,6 +81,8 @@ pub(crate) struct Health {
     pub(crate) state: ActorState,
     pub(crate) restarts: u64,
     pub(crate) last_error: Option<Error>,
+    /// Why a call to its backend failed last.
+    pub(crate) last_failure: Option<Error>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -72,15 +91,25 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl TierCore {
-    pub(crate) fn new(tier: Tier, runtime: &RuntimeHandle, order: &Arc<Order>) -> Arc<Self> {
+    pub(crate) fn new(
+        tier: Tier,
+        runtime: &RuntimeHandle,
+        order: &Arc<Order>,
+        telling: &Telling,
+    ) -> Arc<Self> {
+        let events = &telling.events;
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
+            breaker: Breaker::watched(tier.options.breaker, breaker_watch(events, &tier.label)),
+            events: Arc::clone(events),
+            meter: telling.meter.tier(&tier.label),
+            decodes: Decodes::new(tier.options.decode_alarm),
+            overruled: Overruled::default(),
             label: tier.label,
             port: tier.backend.port(),
             holds: tier.backend.holds(),
             ledger: Mutex::new(Ledger::new(tier.backend.port().is_some())),
             backend: tier.backend,
-            breaker: Breaker::new(tier.options.breaker),
             options: tier.options,
             runtime: runtime.clone(),
             order: Arc::clone(order),
@@ -91,9 +120,17 @@ impl TierCore {
             room: AtomicWaker::new(),
             calls: AtomicUsize::new(0),
             repairing: AtomicBool::new(false),
+            healed: Event::new(),
+            retired: AtomicBool::new(false),
             repair_streak: AtomicU32::new(0),
+            repair_failed: AtomicBool::new(false),
             clears: Mutex::default(),
-            health: Mutex::new(Health { state: ActorState::Starting, restarts: 0, last_error: None }),
+            health: Mutex::new(Health {
+                state: ActorState::Starting,
+                restarts: 0,
+                last_error: None,
+                last_failure: None,
+            }),
         })
     }
 
@@ -107,7 +144,9 @@ impl TierCore {
         if gate == 0 || (planted(Plant::PortIgnoresQuarantine) && self.port.is_some()) {
             return None;
         }
-        let why = if gate & BYPASS != 0 {
+        let why = if gate & HELD != 0 {
+            "the tier is bypassed by an operator"
+        } else if gate & BYPASS != 0 {
             "the tier is bypassed until it has been cleared: too many of its keys were in quarantine"
         } else if lock(&self.ledger).is_quarantined(key) {
             "the key is in quarantine: the tier has not confirmed its last change"
@@ -123,10 +162,43 @@ impl TierCore {
     }
 
     /// Whether an entry with these stamps is older than what the tier may have missed.
-    pub(crate) fn hides(&self, meta: &Meta) -> bool {
+    pub(crate) fn hides(&self, key: &KeyProbe<'_>, meta: &Meta) -> bool {
+        // The keys first: when there are too many, they are forgotten once `hidden` covers them.
+        (self.options.read_only && self.overruled.hides(key, meta)) || self.covers(meta)
+    }
+
+    fn covers(&self, meta: &Meta) -> bool {
         let hidden = self.hidden.load(Ordering::Acquire);
         // Zero hides nothing, not even what has no stamp.
         hidden > 0 && meta.stamp.time <= hidden
+    }
+
+    /// Settles a mutation at a tier that is never written: what it holds of the key up to `stamp` is absent.
+    pub(crate) fn overrule(&self, key: &CacheKey, stamp: Stamp) {
+        let hide = |stamp: Stamp| {
+            self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
+        };
+        self.overruled.add(key, stamp, self.options.quarantine, hide);
+    }
+
+    /// Counts an entry that was decoded, or could not be.
+    pub(crate) fn note_decode<T>(&self, result: &Result<T>) {
+        let ok = match result {
+            Ok(_) => true,
+            Err(error) => match error.kind() {
+                ErrorKind::Decode | ErrorKind::TooLarge | ErrorKind::Panicked => false,
+                // Says nothing about the entry.
+                _ => return,
+            },
+        };
+        if let Some(alarmed) = self.decodes.note(ok) {
+            self.tell(if alarmed { EventKind::DecodeFailuresRose } else { EventKind::DecodeFailuresFell });
+        }
+    }
+
+    /// Tells whoever listens.
+    pub(crate) fn tell(&self, kind: EventKind) {
+        tell(&self.events, &self.label, kind);
     }
 
     /// Takes a read into the queue. The actor sends it on when its mailbox has no more.
@@ -153,25 +225,39 @@ impl TierCore {
     /// A mutation reached the actor.
     pub(crate) fn arrive(self: &Arc<Self>, mutation: Mutation) {
         let refused = self.refusal(&mutation);
-        let applied = self.with_ledger(|ledger, done| {
-            let (mutation, attempt) = ledger.arrive(mutation, refused, done)?;
-            match &self.port {
-                Some(port) => {
-                    // Under the lock: nothing of this key can come between the check and the change.
-                    let result = self.apply(&**port, mutation.key(), &mutation.change);
-                    ledger.complete(mutation, attempt, result, done)
-                }
-                None => Some((mutation, attempt)),
-            }
-        });
-        if let Some((mutation, attempt)) = applied {
-            lock(&self.queue).push_write(Job { work: Work::Mutation(mutation), attempt });
+        let begun = self.with_ledger(|ledger, done| ledger.arrive(mutation, refused, done));
+        if let Some((mutation, attempt)) = begun {
+            self.carry_out(Job { work: Work::Mutation(mutation), attempt });
         }
     }
 
-    /// The caller's deadline passed, or nobody waits for this tier: the key is settled by quarantine.
-    pub(crate) fn expire(self: &Arc<Self>, key: &CacheKey, stamp: Stamp, change: Change) {
-        self.with_ledger(|ledger, done| ledger.expire(key, (stamp, change), done));
+    /// Applies a job through the port, or queues it for a call. Never under the ledger's lock: what a port displaces
+    /// is dropped here, and its destructor is the user's. The attempt is the key's until the job is finished, so
+    /// nothing else of the key comes between.
+    fn carry_out(self: &Arc<Self>, job: Job) {
+        let Some(port) = &self.port else { return lock(&self.queue).push_write(job) };
+        let bytes = job.entry().map_or(0, |entry| entry.payload.weight());
+        Counters::add(&self.counters.bytes_written, bytes as u64);
+        let result = match job.entry() {
+            Some(entry) => contained(|| {
+                port.put(job.key().clone(), entry.clone());
+                Settlement::Applied
+            }),
+            None => contained(|| removed(port.remove(job.key()))),
+        };
+        self.finish(job, result);
+    }
+
+    /// The caller's deadline passed, or nobody waits for this tier: the key is settled by quarantine, unless the
+    /// mutation has just been settled otherwise.
+    pub(crate) fn expire(self: &Arc<Self>, key: &CacheKey, stamp: Stamp, change: Change, open: &Open) {
+        self.with_ledger(|ledger, done| {
+            if open.is_open() {
+                ledger.expire(key, (stamp, change), done);
+            } else {
+                ledger.dropped.push(change);
+            }
+        });
     }
 
     /// A mutation was dropped unsettled.
@@ -187,33 +273,18 @@ impl TierCore {
 
     /// A fill reached the actor. It is void if a mutation of its stripe began since its fence was taken, and given up
     /// if one of its key is on its way or the key is in quarantine.
-    pub(crate) fn fill(self: &Arc<Self>, mut fill: Fill) {
+    pub(crate) fn fill(self: &Arc<Self>, fill: Fill) {
         if self.gate.load(Ordering::Acquire) & BYPASS != 0 {
             return Counters::one(&self.counters.fills_dropped);
         }
-        let begun = self.with_ledger(|ledger, done| {
-            // Under the lock, so that no mutation of the key can arrive between the check and the write.
-            if !self.order.fences.holds(fill.fence) {
-                Counters::one(&self.counters.fills_void);
-                return None;
-            }
-            let Some(attempt) = ledger.begin_fill(&fill.key) else {
-                Counters::one(&self.counters.fills_void);
-                return None;
-            };
-            let Some(port) = &self.port else { return Some((fill, attempt)) };
-            let result = self.apply(&**port, &fill.key, &Change::Set(fill.entry.clone()));
-            Counters::one(match result {
-                Ok(_) => &self.counters.fills,
-                Err(_) => &self.counters.fills_dropped,
-            });
-            ledger.complete_fill(&fill.key, attempt, done);
-            // Dropping the sender tells whoever waits.
-            fill.done.take();
-            None
+        // Under the lock, so that no mutation of the key can be announced between the check and the attempt, which
+        // later ones wait for.
+        let begun = self.with_ledger(|ledger, _| {
+            if self.order.fences.holds(fill.fence) { ledger.begin_fill(&fill.key) } else { None }
         });
-        if let Some((fill, attempt)) = begun {
-            lock(&self.queue).push_write(Job { work: Work::Fill(fill), attempt });
+        match begun {
+            Some(attempt) => self.carry_out(Job { work: Work::Fill(fill), attempt }),
+            None => Counters::one(&self.counters.fills_void),
         }
     }
 
@@ -224,19 +295,14 @@ impl TierCore {
             let error = Error::new(ErrorKind::Unavailable, "the tier is bypassed until it has been cleared");
             return Some(Refusal::Bypassed(error));
         }
+        // After the gate: whoever sees it open sees what was hidden before it opened. A mutation that was numbered
+        // before the tier was cleared would be confirmed and never seen.
+        if mutation.stamp().time <= self.hidden.load(Ordering::Acquire) {
+            let error = Error::new(ErrorKind::Unavailable, "the tier was cleared after this had begun");
+            return Some(Refusal::Bypassed(error));
+        }
         (self.runtime.now() >= mutation.deadline)
             .then(|| Refusal::Quarantine(super::ledger::timeout(mutation)))
-    }
-
-    fn apply(&self, port: &dyn Port, key: &CacheKey, change: &Change) -> Settled {
-        let applied = catch_unwind(AssertUnwindSafe(|| match change {
-            Change::Set(entry) => {
-                port.put(key.clone(), entry.clone());
-                Settlement::Applied
-            }
-            Change::Remove => Settlement::Removed(port.remove(key)),
-        }));
-        applied.map_err(|panic| backend_panic(&panic_message(&*panic)))
     }
 
     /// Runs `change` under the ledger's lock, then does what follows from it: the gate, the answers, the repairs.
@@ -245,16 +311,18 @@ impl TierCore {
         change: impl FnOnce(&mut Ledger, &mut Vec<Finished>) -> R,
     ) -> R {
         let mut done = Vec::new();
-        let (result, blocked) = {
+        let (result, blocked, dropped) = {
             let mut ledger = lock(&self.ledger);
             let result = change(&mut ledger, &mut done);
-            (result, self.set_gate(&mut ledger))
+            let blocked = self.set_gate(&mut ledger);
+            (result, blocked, std::mem::take(&mut ledger.dropped))
         };
+        drop_quietly(dropped);
         for finished in done {
             self.count(&finished);
             finished.answer();
         }
-        if blocked {
+        if blocked && self.needs_repair() {
             self.wake_repair();
         }
         result
@@ -267,11 +335,12 @@ impl TierCore {
             // Exact no longer: the whole tier reads as a miss until it answers again and a clear has been recorded.
             gate |= BYPASS;
             Counters::one(&self.counters.bypasses);
+            self.tell(EventKind::BypassBegan { by: BypassCause::QuarantineOverflow });
         }
-        if gate & BYPASS != 0 {
+        if gate & BYPASS != 0 && ledger.quarantined > 0 {
             ledger.forget_quarantines();
         }
-        gate = (gate & BYPASS) | if ledger.quarantined > 0 { QUARANTINE } else { 0 };
+        gate = (gate & (BYPASS | HELD)) | if ledger.quarantined > 0 { QUARANTINE } else { 0 };
         self.gate.store(gate, Ordering::Release);
         gate != 0
     }
@@ -351,6 +420,9 @@ impl TierCore {
             Ok(pass) => {
                 Counters::one(&self.counters.write_calls);
                 Counters::add(&self.counters.write_keys, batch.len() as u64);
+                let bytes: usize =
+                    batch.iter().filter_map(Job::entry).map(|entry| entry.payload.weight()).sum();
+                Counters::add(&self.counters.bytes_written, bytes as u64);
                 self.runtime.spawn(call::write(call::Slot::writing(self), batch, pass));
             }
             Err(error) => {
@@ -365,9 +437,14 @@ impl TierCore {
     fn drop_settled(self: &Arc<Self>, batch: Vec<Job>) -> Vec<Job> {
         let (batch, dropped): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| match &job.work {
             Work::Repair(_) => true,
-            Work::Mutation(_) => lock(&self.ledger).is_out(job.key(), job.attempt),
+            // Also one that is out no longer because one that it overtook has timed out: it is what the key is to show.
+            Work::Mutation(mutation) => {
+                let ledger = lock(&self.ledger);
+                ledger.is_out(job.key(), job.attempt) || ledger.is_unsettled(job.key(), mutation.stamp())
+            }
             Work::Fill(fill) => {
-                lock(&self.ledger).is_out(job.key(), job.attempt) && self.order.fences.holds(fill.fence)
+                let out = planted(Plant::FillNotOut) || lock(&self.ledger).is_out(job.key(), job.attempt);
+                out && self.order.fences.holds(fill.fence)
             }
         });
         if !dropped.is_empty() {
@@ -384,9 +461,27 @@ impl TierCore {
         }
     }
 
+    /// The actor is down and may not come back for long: what it had drained and not sent is answered.
+    pub(crate) fn refuse_queued(self: &Arc<Self>) {
+        let error = Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again");
+        loop {
+            let (reads, writes) = {
+                let mut queue = lock(&self.queue);
+                (queue.take_reads(usize::MAX), queue.take_writes(usize::MAX, usize::MAX))
+            };
+            if reads.is_empty() && writes.is_empty() {
+                return;
+            }
+            for reader in reads.into_iter().flat_map(|(_, readers)| readers) {
+                reader.answer(Err(error.clone()));
+            }
+            self.refuse(writes, &error);
+        }
+    }
+
     /// Whether a call may be sent to the backend now.
     fn admit(&self) -> Result<Admission> {
-        if self.calls.load(Ordering::Relaxed) >= self.options.stuck_limit + 2 * self.options.concurrency {
+        if self.is_stuck() {
             return Err(Error::new(
                 ErrorKind::Unavailable,
                 format!("the tier is stuck: {} calls have not returned", self.calls.load(Ordering::Relaxed)),
@@ -416,7 +511,12 @@ impl TierCore {
                     Ok(_) => &self.counters.fills,
                     Err(_) => &self.counters.fills_dropped,
                 });
-                self.with_ledger(|ledger, done| ledger.complete_fill(&fill.key, attempt, done))
+                let next = self.with_ledger(|ledger, done| ledger.complete_fill(&fill.key, attempt, done));
+                // Its entry first, then whoever waits for the fill is told.
+                let Fill { entry, done, .. } = fill;
+                drop_quietly(entry);
+                drop(done);
+                next
             }
             Work::Repair(repair) => {
                 self.count_repair(result.is_ok());
@@ -464,8 +564,14 @@ impl TierCore {
             self.repair_streak.store(0, Ordering::Relaxed);
         } else {
             Counters::one(&self.counters.repair_failures);
-            self.repair_streak.fetch_add(1, Ordering::Relaxed);
+            // Not once per key: a batch that fails is one failure, whatever its size.
+            self.repair_failed.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether so many calls never returned that no more are sent.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) >= self.options.stuck_limit + 2 * self.options.concurrency
     }
 
     pub(super) fn call_began(&self) {
@@ -482,22 +588,57 @@ impl TierCore {
         self.gate.load(Ordering::Acquire) & BYPASS != 0
     }
 
+    /// Whether an operator holds the tier in bypass.
+    pub(super) fn is_held(&self) -> bool {
+        self.gate.load(Ordering::Acquire) & HELD != 0
+    }
+
+    /// Why the tier is bypassed, if it is.
+    pub(crate) fn bypass_cause(&self) -> Option<BypassCause> {
+        match self.gate.load(Ordering::Acquire) {
+            gate if gate & HELD != 0 => Some(BypassCause::Operator),
+            gate if gate & BYPASS != 0 => Some(BypassCause::QuarantineOverflow),
+            _ => None,
+        }
+    }
+
+    /// Bypasses the tier until it is told otherwise. Then it is made safe as after an overflow, and serves again.
+    pub(crate) fn hold_bypass(self: &Arc<Self>, on: bool) {
+        self.with_ledger(|_, _| {
+            let gate = self.gate.load(Ordering::Relaxed);
+            if on {
+                self.gate.store(gate | BYPASS | HELD, Ordering::SeqCst);
+                if gate & BYPASS == 0 {
+                    self.tell(EventKind::BypassBegan { by: BypassCause::Operator });
+                }
+            } else {
+                self.gate.store(gate & !HELD, Ordering::SeqCst);
+            }
+        });
+    }
+
     /// Whether nothing that was sent before could still be applied.
     pub(super) fn is_quiet(&self) -> bool {
         self.calls.load(Ordering::Acquire) == 0 && !lock(&self.queue).has_writes()
     }
 
-    /// Serves again, with everything up to `stamp` absent.
+    /// Serves again, with everything up to `stamp` absent, unless an operator has bypassed the tier meanwhile.
     pub(super) fn lift_bypass(&self, stamp: Stamp) {
         self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
         let mut ledger = lock(&self.ledger);
+        if self.is_held() {
+            return;
+        }
         self.gate.fetch_and(!BYPASS, Ordering::SeqCst);
         self.set_gate(&mut ledger);
+        self.tell(EventKind::BypassEnded);
     }
 
     /// Whether the repair task has something to do, now or later.
     pub(super) fn needs_repair(&self) -> bool {
-        self.gate.load(Ordering::Acquire) != 0 || !lock(&self.clears).is_empty()
+        // What an operator holds in bypass is made good when it is let go.
+        let gate = self.gate.load(Ordering::Acquire);
+        (gate != 0 && gate & HELD == 0) || !lock(&self.clears).is_empty()
     }
 
     /// Sends the repairs that can be sent: into the store's port, or as calls.
@@ -508,16 +649,18 @@ impl TierCore {
         }
         for repair in repairs {
             let Repair { attempt, .. } = repair;
-            match &self.port {
-                Some(port) => self.with_ledger(|ledger, _| {
-                    let ok = self.apply(&**port, &repair.key, &repair.change).is_ok();
-                    self.count_repair(ok);
-                    ledger.repaired(&repair.key, attempt, ok);
-                }),
-                None => lock(&self.queue).push_write(Job { work: Work::Repair(repair), attempt }),
-            }
+            self.carry_out(Job { work: Work::Repair(repair), attempt });
         }
         self.pump();
+    }
+
+    /// The cache has been shut down: nothing more is written.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 
     pub(super) fn downgrade(&self) -> Weak<Self> {
@@ -565,6 +708,9 @@ impl TierCore {
 
     /// Makes what the backend acknowledged durable.
     pub(crate) async fn flush(&self) -> Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
         match AssertUnwindSafe(self.backend.flush()).catch_unwind().await {
             Ok(result) => result,
             Err(panic) => Err(backend_panic(&panic_message(&*panic))),
@@ -575,6 +721,27 @@ impl TierCore {
     pub(crate) fn sweep(&self, now: Timestamp) {
         Counters::add(&self.counters.swept, self.backend.sweep(now) as u64);
     }
+}
+
+fn contained(call: impl FnOnce() -> Settlement) -> Settled {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| backend_panic(&panic_message(&*panic)))
+}
+
+fn breaker_watch(events: &Arc<Events>, label: &BackendLabel) -> Watch {
+    let (events, label) = (Arc::clone(events), label.clone());
+    Watch(Box::new(move |state| {
+        let kind = match state {
+            BreakerState::Closed => EventKind::BreakerClosed,
+            BreakerState::Open => EventKind::BreakerOpened,
+            BreakerState::HalfOpen => EventKind::BreakerHalfOpen,
+        };
+        tell(&events, &label, kind);
+    }))
+}
+
+fn tell(events: &Events, label: &BackendLabel, kind: EventKind) {
+    trace::event(label, &kind);
+    events.tell(label, || kind);
 }
 
 pub(super) fn backend_panic(message: &str) -> Error {

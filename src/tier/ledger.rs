@@ -23,6 +23,10 @@ use crate::value::Stamp;
 /// One try to write a key, unique within the tier.
 pub(super) type Attempt = u64;
 
+/// Mutations that wait for a call of their key, over all keys. Beyond it a key is quarantined at once instead: what
+/// waits here has left the mailbox, whose bound no longer holds it.
+const MAX_WAITING: usize = 4096;
+
 #[derive(Default)]
 pub(crate) struct Ledger {
     pub(super) keys: HashMap<CacheKey, KeyState, KeyHash>,
@@ -32,6 +36,11 @@ pub(crate) struct Ledger {
     pub(super) quarantined: usize,
     /// Bytes that quarantined keys hold for their repair.
     pub(super) held: usize,
+    /// Changes that nothing needs any more. Dropped after the lock is released: the destructor of a value is the
+    /// user's, and may ask the cache.
+    pub(super) dropped: Vec<Change>,
+    /// How many mutations wait.
+    waiting: usize,
     attempts: Attempt,
     /// Whether the store is written through its port, under the ledger's lock.
     in_process: bool,
@@ -112,8 +121,12 @@ impl Ledger {
             let error =
                 Error::new(ErrorKind::Unavailable, "the key is in quarantine; its repair will carry this");
             self.quarantine_mutation(mutation, error, done);
+        } else if state.out.is_some() && self.waiting >= MAX_WAITING {
+            let error = Error::new(ErrorKind::Overloaded, "too many mutations wait for the tier");
+            self.quarantine_mutation(mutation, error, done);
         } else if state.out.is_some() && !planted(Plant::TwoOut) {
             state.waiting.push(mutation);
+            self.waiting += 1;
         } else {
             let attempt = self.next_attempt();
             self.set_out(&key, attempt);
@@ -141,6 +154,11 @@ impl Ledger {
         self.keys.get(key).is_some_and(|state| state.out == Some(attempt))
     }
 
+    /// Whether the mutation with this stamp is still to be settled here.
+    pub(super) fn is_unsettled(&self, key: &CacheKey, stamp: Stamp) -> bool {
+        self.keys.get(key).is_some_and(|state| stamp.time > state.settled)
+    }
+
     /// A mutation's attempt returned in time. Returns what goes next for the key.
     pub(super) fn complete(
         &mut self,
@@ -152,9 +170,10 @@ impl Ledger {
         let key = mutation.key().clone();
         let stamp = mutation.stamp();
         if !self.is_out(&key, attempt) {
-            // Its caller's deadline passed first, which has settled it.
+            // Its caller's deadline passed first, or that of a mutation which it overtook.
             let confirmed = result.is_ok().then_some(stamp);
-            self.let_go(mutation, Ok(Settlement::Superseded), done);
+            let result = if self.want(&mutation) { result } else { Ok(Settlement::Superseded) };
+            self.let_go(mutation, result, done);
             self.late(&key, attempt, confirmed);
             return None;
         }
@@ -210,22 +229,41 @@ impl Ledger {
         done: &mut Vec<Finished>,
     ) {
         let key = mutation.key().clone();
-        self.overdue(&key, attempt, (mutation.stamp(), mutation.change.clone()), done);
+        if self.is_out(&key, attempt) {
+            self.expire_out(&key, (mutation.stamp(), mutation.change.clone()), done);
+        } else {
+            self.want(&mutation);
+        }
         self.let_go(mutation, Err(error), done);
     }
 
-    /// Settles a mutation without its attempt: its caller's deadline passed, or nobody waits for this tier.
+    /// The deadline of a mutation passed while a newer one, which overtook it, was out: the key is in quarantine and
+    /// wants the older one. From here on it wants this newer one. `false`: this one has been settled already.
+    fn want(&mut self, mutation: &Mutation) -> bool {
+        let (key, stamp) = (mutation.key(), mutation.stamp());
+        let newer = self.is_unsettled(key, stamp);
+        if newer {
+            self.enter_quarantine(key, stamp, mutation.change.clone(), None);
+        }
+        newer
+    }
+
+    /// Settles a mutation, not let go of yet, without its attempt: its caller's deadline passed, or nobody waits for
+    /// this tier.
     pub(super) fn expire(&mut self, key: &CacheKey, want: (Stamp, Change), done: &mut Vec<Finished>) {
-        if self.keys.get(key).is_some_and(|state| want.0.time > state.settled) {
+        if self.is_unsettled(key, want.0) {
             self.expire_out(key, want, done);
+        } else {
+            self.dropped.push(want.1);
         }
     }
 
     /// Quarantines the key with everything of it: what is out becomes late, what waits is settled.
     fn expire_out(&mut self, key: &CacheKey, (stamp, change): (Stamp, Change), done: &mut Vec<Finished>) {
-        let Some(state) = self.keys.get_mut(key) else { return };
+        let Some(state) = self.keys.get_mut(key) else { return self.dropped.push(change) };
         let out = state.out.take();
         let waiting = std::mem::take(&mut state.waiting);
+        self.waiting -= waiting.len();
         self.enter_quarantine(key, stamp, change, out);
         for mutation in waiting {
             let error = timeout(&mutation);
@@ -242,7 +280,7 @@ impl Ledger {
             let error = Error::new(ErrorKind::Restarted, "the tier was restarted before it answered");
             self.let_go(overtaken, Err(error), done);
         }
-        mutation.announced = false;
+        mutation.open.close();
         self.leave(&key);
     }
 
@@ -285,6 +323,7 @@ impl Ledger {
     fn next(&mut self, key: &CacheKey, done: &mut Vec<Finished>) -> Option<(Mutation, Attempt)> {
         let state = self.keys.get_mut(key)?;
         let mut waiting = std::mem::take(&mut state.waiting);
+        self.waiting -= waiting.len();
         waiting.sort_by_key(|mutation| mutation.stamp().time);
         let mut newest = waiting.pop()?;
         if planted(Plant::OvertakenEarly) {
@@ -310,7 +349,7 @@ impl Ledger {
             let result = result.clone().map(|_| Settlement::Superseded);
             self.let_go(overtaken, result, done);
         }
-        mutation.announced = false;
+        mutation.open.close();
         let key = mutation.key().clone();
         done.push(Finished::new(mutation, result));
         self.leave(&key);

@@ -1,15 +1,19 @@
 //! What a tier actor is asked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_channel::oneshot;
 
 use super::core::TierCore;
+use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
+use crate::observe::trace::Caller;
 use crate::order::{ClearWrite, Fence, Write};
 use crate::planted::{Plant, planted};
 use crate::runtime::Instant;
+use crate::runtime::host::drop_quietly;
 use crate::value::{DeleteStatus, Entry, Stamp};
 
 /// The messages of a tier actor.
@@ -28,13 +32,14 @@ pub(crate) enum Message {
 /// Asks for one entry. Dropped unanswered, it answers [`ErrorKind::Restarted`].
 pub(crate) struct ReadOp {
     pub(crate) key: CacheKey,
+    pub(crate) caller: Caller,
     reply: Option<oneshot::Sender<Result<Option<Entry>>>>,
 }
 
 impl ReadOp {
     pub(crate) fn new(key: CacheKey) -> (Self, oneshot::Receiver<Result<Option<Entry>>>) {
         let (reply, answer) = oneshot::channel();
-        (Self { key, reply: Some(reply) }, answer)
+        (Self { key, caller: Caller::here(), reply: Some(reply) }, answer)
     }
 
     /// Whether the caller has gone.
@@ -95,11 +100,30 @@ pub(crate) struct Mutation {
     pub(crate) write: Arc<Write>,
     pub(crate) change: Change,
     pub(crate) deadline: Instant,
+    pub(crate) caller: Caller,
     /// Older mutations of the key that were overtaken while they waited: they settle with this one, not before.
     pub(crate) overtaken: Vec<Mutation>,
     reply: Option<oneshot::Sender<Settled>>,
-    /// Whether the ledger still counts it.
-    pub(super) announced: bool,
+    pub(crate) open: Open,
+}
+
+/// Whether the ledger still counts a mutation. Changed under its lock only, so that a deadline that passes as the
+/// mutation settles cannot settle it a second time, over what came after it.
+#[derive(Debug, Clone)]
+pub(crate) struct Open(Arc<AtomicBool>);
+
+impl Open {
+    fn new() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn close(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Mutation {
@@ -117,9 +141,10 @@ impl Mutation {
             write: Arc::clone(write),
             change,
             deadline,
+            caller: Caller::here(),
             overtaken: Vec::new(),
             reply: Some(reply),
-            announced: true,
+            open: Open::new(),
         };
         (mutation, answer)
     }
@@ -135,9 +160,9 @@ impl Mutation {
 
 impl Drop for Mutation {
     fn drop(&mut self) {
-        if self.announced && planted(Plant::LostOnRestart) {
+        if self.open.is_open() && planted(Plant::LostOnRestart) {
             self.core.forget(&self.write.key);
-        } else if self.announced {
+        } else if self.open.is_open() {
             let core = Arc::clone(&self.core);
             core.lost(self);
         }
@@ -152,7 +177,7 @@ pub(crate) struct Finished {
 
 impl Finished {
     pub(super) fn new(mutation: Mutation, result: Settled) -> Self {
-        debug_assert!(!mutation.announced, "the ledger lets go first");
+        debug_assert!(!mutation.open.is_open(), "the ledger lets go first");
         Self { mutation, result }
     }
 
@@ -164,7 +189,7 @@ impl Finished {
         let Self { mut mutation, result } = self;
         let reply = mutation.reply.take();
         // The stripe is released before the caller hears, so that its next read can already refill.
-        drop(mutation);
+        drop_quietly(mutation);
         if let Some(reply) = reply {
             let _ = reply.send(result);
         }
@@ -180,8 +205,41 @@ pub(crate) struct Fill {
     pub(crate) done: Option<oneshot::Sender<()>>,
 }
 
-/// Clears a scope.
+/// Clears a scope. Dropped before a call took it over (with a mailbox, or by a caller that went away), it is kept by
+/// the tier and recorded later.
 pub(crate) struct ClearOp {
-    pub(crate) clear: Arc<ClearWrite>,
-    pub(crate) reply: oneshot::Sender<Result<()>>,
+    core: Arc<TierCore>,
+    pub(crate) scope: Scope,
+    pub(crate) stamp: Stamp,
+    /// `None` once a call has taken it over.
+    pending: Option<(Arc<ClearWrite>, oneshot::Sender<Result<()>>)>,
+}
+
+impl ClearOp {
+    pub(crate) fn new(
+        core: &Arc<TierCore>,
+        clear: &Arc<ClearWrite>,
+    ) -> (Self, oneshot::Receiver<Result<()>>) {
+        let (reply, answer) = oneshot::channel();
+        let (scope, stamp) = (clear.scope.clone(), clear.stamp);
+        let pending = Some((Arc::clone(clear), reply));
+        (Self { core: Arc::clone(core), scope, stamp, pending }, answer)
+    }
+
+    /// The clear is done, or is kept elsewhere until it is: moves fences on and answers.
+    pub(crate) fn answer(mut self, result: Result<()>) {
+        if let Some((clear, reply)) = self.pending.take() {
+            drop(clear);
+            // The caller may have gone.
+            let _ = reply.send(result);
+        }
+    }
+}
+
+impl Drop for ClearOp {
+    fn drop(&mut self) {
+        if self.pending.is_some() {
+            self.core.retry_clear(self.scope.clone(), self.stamp);
+        }
+    }
 }

@@ -46,13 +46,19 @@ impl Ledger {
         state.settled = state.settled.max(stamp.time);
         // An attempt of this key that is still out may be applied as well.
         let late = late.or(state.out.take()).filter(|_| !planted(Plant::LiftAtConfirmation));
-        let change = if self.held + change.weight() > HELD_LIMIT { Change::Remove } else { change };
+        let mut change = change;
+        if self.held + change.weight() > HELD_LIMIT {
+            self.dropped.push(std::mem::replace(&mut change, Change::Remove));
+        }
         match &mut state.quarantine {
             Some(quarantine) => {
                 quarantine.late.extend(late);
                 if stamp.time >= quarantine.want.0.time && !planted(Plant::RepairsOldest) {
                     self.held = self.held + change.weight() - quarantine.want.1.weight();
-                    quarantine.want = (stamp, change);
+                    let (_, old) = std::mem::replace(&mut quarantine.want, (stamp, change));
+                    self.dropped.push(old);
+                } else {
+                    self.dropped.push(change);
                 }
             }
             None => {
@@ -130,13 +136,14 @@ impl Ledger {
 
     /// Drops every quarantine and repair: the whole tier is bypassed instead.
     pub(super) fn forget_quarantines(&mut self) {
-        let keys: Vec<_> = self
+        let quarantines: Vec<_> = self
             .keys
             .iter_mut()
-            .filter_map(|(key, state)| state.quarantine.take().map(|_| key.clone()))
+            .filter_map(|(key, state)| state.quarantine.take().map(|quarantine| (key.clone(), quarantine)))
             .collect();
-        for key in &keys {
-            self.tidy(key);
+        for (key, quarantine) in quarantines {
+            self.dropped.push(quarantine.want.1);
+            self.tidy(&key);
         }
         self.repairs.clear();
         self.quarantined = 0;
@@ -147,6 +154,7 @@ impl Ledger {
         if let Some(quarantine) = self.keys.get_mut(key).and_then(|state| state.quarantine.take()) {
             self.held -= quarantine.want.1.weight();
             self.quarantined -= 1;
+            self.dropped.push(quarantine.want.1);
             self.tidy(key);
         }
     }

@@ -42,10 +42,28 @@ impl TierCore {
     }
 }
 
+/// Should the repair task die of a panic, another one takes over.
+struct Running(Weak<TierCore>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(core) = self.0.upgrade()
+            && std::thread::panicking()
+        {
+            core.repairing.store(false, Ordering::SeqCst);
+            core.wake_repair();
+        }
+    }
+}
+
 async fn run(core: Weak<TierCore>) {
+    let _running = Running(Weak::clone(&core));
     loop {
-        let (wait, runtime) = {
+        let (wait, runtime, healed) = {
             let Some(core) = core.upgrade() else { return };
+            if core.is_retired() {
+                return;
+            }
             if !core.needs_repair() {
                 core.repairing.store(false, Ordering::SeqCst);
                 // Something may have come between the look and the flag.
@@ -53,12 +71,14 @@ async fn run(core: Weak<TierCore>) {
                     return;
                 }
             }
-            if core.health().state == ActorState::Running {
+            // A stopped tier's backend is open still: what is left is made good while the shutdown waits for it.
+            if matches!(core.health().state, ActorState::Running | ActorState::Stopped) {
                 round(&core).await;
             }
-            (pause(&core), core.runtime.clone())
+            (pause(&core), core.runtime.clone(), core.healed.listen())
         };
-        runtime.sleep(wait).await;
+        // Whichever comes first: after a long outage the pause is long too.
+        let _ = runtime.deadline(runtime.now().after(wait), healed).await;
     }
 }
 
@@ -69,13 +89,18 @@ fn pause(core: &TierCore) -> Duration {
 }
 
 async fn round(core: &Arc<TierCore>) {
-    if core.is_bypassed() {
+    if core.repair_failed.swap(false, Ordering::Relaxed) {
+        core.repair_streak.fetch_add(1, Ordering::Relaxed);
+    }
+    if core.is_bypassed() && !core.is_held() {
         if core.is_quiet() && !recover(core).await {
             core.repair_streak.fetch_add(1, Ordering::Relaxed);
         }
         return;
     }
-    core.send_repairs();
+    if !core.is_bypassed() {
+        core.send_repairs();
+    }
     let clear = lock(&core.clears).first().cloned();
     if let Some((scope, stamp)) = clear {
         let ok = clear_in_time(core, &scope, stamp).await;
@@ -90,11 +115,19 @@ async fn round(core: &Arc<TierCore>) {
 
 /// Clears a bypassed tier and lets it serve again. Nothing that was sent before is still on its way.
 async fn recover(core: &Arc<TierCore>) -> bool {
+    if core.options.read_only {
+        // It missed nothing: what may no longer be shown was noted all the while.
+        return answers(core).await && {
+            core.lift_bypass(Stamp::ZERO);
+            true
+        };
+    }
     let stamp = core.order.clock.mint(core.runtime.wall());
     if !clear_in_time(core, &Scope::All, stamp).await || !answers(core).await {
         return false;
     }
-    lock(&core.clears).clear();
+    // One that came meanwhile may be newer than what has just been cleared.
+    lock(&core.clears).retain(|(_, missed)| *missed > stamp);
     core.repair_streak.store(0, Ordering::Relaxed);
     core.lift_bypass(stamp);
     true

@@ -128,3 +128,29 @@ fn generations_whose_entries_have_all_expired_go_early() {
     assert_eq!(count(&disk), 2);
     assert!(disk.get(&key("user", 3)).is_some());
 }
+
+#[test]
+fn hundreds_of_generations_leave_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let capacity = 1 << 20;
+    let disk = Disk::with(dir.path(), |b| b.capacity_bytes(capacity));
+    for round in 0..200 {
+        disk.advance_generations(1);
+        // What was written eight generations ago is in a keyspace that has been used again since.
+        disk.put(&key("round", round), format!("{round}"), 1);
+        if let Some(long_ago) = round.checked_sub(12) {
+            assert_eq!(disk.get(&key("round", long_ago)), None);
+        }
+        assert_eq!(
+            disk.get(&key("round", round.saturating_sub(4))).unwrap(),
+            format!("{}", round.saturating_sub(4))
+        );
+    }
+    // Without the journal, which is recycled in pieces of 64 MiB.
+    let tables = disk_usage(&dir.path().join("data/keyspaces"));
+    assert!(tables <= 3 * capacity, "{tables} bytes in tables");
+    disk.close(dir.path());
+    let disk = Disk::with(dir.path(), |b| b.capacity_bytes(capacity));
+    assert_eq!(disk.get(&key("round", 199)).unwrap(), "199");
+    assert_eq!(disk.get(&key("round", 180)), None);
+}

@@ -1,6 +1,7 @@
 //! Dying processes, full disks, directories that others hold or take away.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 
 use tierkeep::backend::Scope;
 use tierkeep::{Backend, ErrorKind};
@@ -9,40 +10,57 @@ use crate::harness::{Disk, assert_kind, block_on, child, key, stamp, told};
 
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut process = child("crash::child_writes_until_killed", dir.path(), "");
+    // With room for everything, and with keyspaces that have been used again several times.
+    for (capacity, kept) in [(8 << 20, 3000), (1 << 20, 400)] {
+        let dir = tempfile::tempdir().unwrap();
+        let acknowledged = write_until_killed(dir.path(), capacity, 3000);
+        let disk = Disk::with(dir.path(), |b| b.capacity_bytes(capacity));
+        for id in 0..=acknowledged {
+            let found = disk.get(&key("user", id));
+            if id % 7 == 0 {
+                assert_eq!(found, None, "{id} of {acknowledged} was removed");
+            } else if id + kept > acknowledged || found.is_some() {
+                assert!(found.is_some_and(|found| found == value(id)), "{id} of {acknowledged}");
+            }
+        }
+        assert_eq!(disk.get(&key("page", 1)), None, "cleared before the crash");
+        assert_eq!(disk.get(&key("page", 2)).is_some(), capacity > 1 << 20);
+    }
+}
+
+/// Lets a child write until it has acknowledged `count` entries; what it last acknowledged before it was killed.
+fn write_until_killed(directory: &Path, capacity: u64, count: u64) -> u64 {
+    let mut process = child("crash::child_writes_until_killed", directory, &capacity.to_string());
     let mut acknowledged = None;
     for line in BufReader::new(process.stdout.take().unwrap()).lines() {
         if let Some(id) = line.unwrap().strip_prefix("acknowledged ") {
             let id: u64 = id.parse().unwrap();
             acknowledged = Some(id);
-            if id >= 3000 {
+            if id >= count {
                 break;
             }
         }
     }
     process.kill().unwrap(); // SIGKILL on Unix.
     process.wait().unwrap();
-    let acknowledged = acknowledged.expect("the child wrote nothing");
-    let disk = Disk::open(dir.path());
-    for id in 0..=acknowledged {
-        let expected = (id % 7 != 0).then(|| format!("value {id}"));
-        assert_eq!(disk.get(&key("user", id)).as_deref(), expected.as_deref().map(str::as_bytes), "{id}");
-    }
-    assert_eq!(disk.get(&key("page", 1)), None, "cleared before the crash");
-    assert!(disk.get(&key("page", 2)).is_some());
+    acknowledged.expect("the child wrote nothing")
+}
+
+/// A kilobyte, so that the child fills a few generations.
+fn value(id: u64) -> Vec<u8> {
+    format!("value {id} ").into_bytes().into_iter().cycle().take(1000).collect()
 }
 
 #[test]
 #[ignore = "run by what_was_acknowledged_survives_kill_9"]
 fn child_writes_until_killed() {
-    let Some((directory, _)) = told() else { return };
-    let disk = Disk::open(&directory);
+    let Some((directory, capacity)) = told() else { return };
+    let disk = Disk::with(&directory, |b| b.capacity_bytes(capacity.parse().unwrap()));
     disk.put(&key("page", 1), "cleared", 1);
     block_on(disk.backend.clear(&Scope::All, stamp(1))).unwrap();
     disk.put(&key("page", 2), "after the clear", 2);
     for id in 0.. {
-        disk.put(&key("user", id), format!("value {id}"), 2);
+        disk.put(&key("user", id), value(id), 2);
         if id % 7 == 0 {
             disk.remove(&key("user", id));
         }
@@ -70,7 +88,7 @@ fn a_directory_in_use_is_a_clear_error_until_it_is_free() {
 #[test]
 fn a_directory_in_use_by_another_process_is_a_clear_error() {
     let dir = tempfile::tempdir().unwrap();
-    let mut process = child("crash::child_writes_until_killed", dir.path(), "");
+    let mut process = child("crash::child_writes_until_killed", dir.path(), "8388608");
     let mut out = BufReader::new(process.stdout.take().unwrap()).lines();
     assert!(out.any(|line| line.unwrap() == "acknowledged 3"));
     let disk = Disk::closed(dir.path(), |b| b);
@@ -141,7 +159,10 @@ fn a_directory_removed_underneath_is_noticed_and_made_anew() {
     let disk = Disk::open(&path);
     disk.put(&key("user", 1), "one", 5);
     block_on(disk.backend.clear(&Scope::All, stamp(7))).unwrap();
-    std::fs::remove_dir_all(&path).unwrap();
+    // More than once if a buffer is being written out underneath.
+    while path.exists() {
+        let _ = std::fs::remove_dir_all(&path);
+    }
     for result in [disk.try_put(&key("user", 2), "two", 8, None), block_on(disk.backend.flush())] {
         let message = assert_kind(result, ErrorKind::Unavailable);
         assert!(message.contains("removed"), "{message}");

@@ -72,7 +72,7 @@ fn child_damages_each_file() {
 fn harm(file: &Path, length: u64, case: &str) {
     use std::os::unix::fs::FileExt;
     let open = || std::fs::OpenOptions::new().write(true).open(file).unwrap();
-    let noise: Vec<u8> = (0..64_u32).map(|i| (i * 37 + 11) as u8).collect();
+    let noise: Vec<u8> = (0..64_u8).map(|i| i.wrapping_mul(37).wrapping_add(11)).collect();
     match case {
         "empty" => open().set_len(0).unwrap(),
         "half" => open().set_len(length / 2).unwrap(),
@@ -131,7 +131,7 @@ fn a_damaged_store_says_so_and_is_moved_aside_if_asked() {
         let disk = Disk::with(dir.path(), |b| b.capacity_bytes(1 << 20).reset_if_damaged(true));
         assert_eq!(disk.get(&key("user", 1)), None);
         let aside = dir.path().join(format!("damaged-{round}"));
-        assert_eq!(block_on(disk.backend.stats()).unwrap().moved_aside, [aside.clone()]);
+        assert_eq!(block_on(disk.backend.stats()).unwrap().moved_aside, std::slice::from_ref(&aside));
         assert!(aside.join("version").exists());
     }
 }

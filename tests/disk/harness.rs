@@ -12,26 +12,26 @@ use tierkeep::{
     Timestamp,
 };
 
-pub use smol::block_on;
+pub(crate) use smol::block_on;
 
-pub const START: u64 = 1_700_000_000_000;
+pub(crate) const START: u64 = 1_700_000_000_000;
 
 /// Threads for tasks and jobs, and a wall clock that tests set.
 #[derive(Debug, Clone)]
-pub struct Threads {
+pub(crate) struct Threads {
     wall: Arc<AtomicU64>,
 }
 
 impl Threads {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { wall: Arc::new(AtomicU64::new(START)) }
     }
 
-    pub fn set_wall(&self, millis: u64) {
+    pub(crate) fn set_wall(&self, millis: u64) {
         self.wall.store(millis, Ordering::SeqCst);
     }
 
-    pub fn context(&self) -> OpenContext {
+    pub(crate) fn context(&self) -> OpenContext {
         OpenContext::new(RuntimeHandle::new(self.clone()))
     }
 }
@@ -72,47 +72,47 @@ impl Runtime for Threads {
 }
 
 /// An open disk tier, called as if it were synchronous.
-pub struct Disk {
-    pub backend: DiskBackend,
-    pub threads: Threads,
+pub(crate) struct Disk {
+    pub(crate) backend: DiskBackend,
+    pub(crate) threads: Threads,
 }
 
 impl Disk {
-    pub fn open(directory: &Path) -> Self {
+    pub(crate) fn open(directory: &Path) -> Self {
         Self::with(directory, |builder| builder.capacity_bytes(8 << 20))
     }
 
-    pub fn with(directory: &Path, options: impl FnOnce(DiskBuilder) -> DiskBuilder) -> Self {
+    pub(crate) fn with(directory: &Path, options: impl FnOnce(DiskBuilder) -> DiskBuilder) -> Self {
         let disk = Self::closed(directory, options);
         disk.start().unwrap();
         disk
     }
 
-    pub fn closed(directory: &Path, options: impl FnOnce(DiskBuilder) -> DiskBuilder) -> Self {
+    pub(crate) fn closed(directory: &Path, options: impl FnOnce(DiskBuilder) -> DiskBuilder) -> Self {
         let backend = options(DiskBackend::builder(directory)).build().unwrap();
         Self { backend, threads: Threads::new() }
     }
 
-    pub fn start(&self) -> BackendResult<()> {
+    pub(crate) fn start(&self) -> BackendResult<()> {
         block_on(self.backend.open(&self.threads.context()))
     }
 
     /// Drops the tier and waits until its files are closed, which happens in the background.
-    pub fn close(self, directory: &Path) {
+    pub(crate) fn close(self, directory: &Path) {
         drop(self);
         std::fs::File::open(directory.join("LOCK")).unwrap().lock().unwrap();
     }
 
     /// Writes as the engine does, with a stamp.
-    pub fn put(&self, key: &CacheKey, value: impl Into<Raw>, stamp: u64) {
+    pub(crate) fn put(&self, key: &CacheKey, value: impl Into<Raw>, stamp: u64) {
         self.try_put(key, value, stamp, None).unwrap();
     }
 
-    pub fn put_until(&self, key: &CacheKey, value: impl Into<Raw>, until: u64) {
+    pub(crate) fn put_until(&self, key: &CacheKey, value: impl Into<Raw>, until: u64) {
         self.try_put(key, value, 1, Some(until)).unwrap();
     }
 
-    pub fn try_put(
+    pub(crate) fn try_put(
         &self,
         key: &CacheKey,
         value: impl Into<Raw>,
@@ -123,24 +123,24 @@ impl Disk {
         block_on(self.backend.write_entries(entries)).pop().unwrap()
     }
 
-    pub fn get(&self, key: &CacheKey) -> Option<Raw> {
+    pub(crate) fn get(&self, key: &CacheKey) -> Option<Raw> {
         self.try_get(key).unwrap()
     }
 
-    pub fn try_get(&self, key: &CacheKey) -> BackendResult<Option<Raw>> {
+    pub(crate) fn try_get(&self, key: &CacheKey) -> BackendResult<Option<Raw>> {
         Ok(block_on(self.backend.read(key))?.map(CacheValue::into_inner))
     }
 
-    pub fn entry(&self, key: &CacheKey) -> Option<Entry> {
+    pub(crate) fn entry(&self, key: &CacheKey) -> Option<Entry> {
         block_on(self.backend.read_entries(std::slice::from_ref(key))).pop().unwrap().unwrap()
     }
 
-    pub fn remove(&self, key: &CacheKey) -> tierkeep::DeleteStatus {
+    pub(crate) fn remove(&self, key: &CacheKey) -> tierkeep::DeleteStatus {
         block_on(self.backend.remove(key)).unwrap()
     }
 
     /// Fills generations with other keys until `count` more have begun.
-    pub fn advance_generations(&self, count: usize) {
+    pub(crate) fn advance_generations(&self, count: usize) {
         static FILLER: AtomicU64 = AtomicU64::new(0);
         let share = block_on(self.backend.stats()).unwrap().capacity_bytes / 8;
         for _ in 0..count {
@@ -153,34 +153,34 @@ impl Disk {
     }
 }
 
-pub fn key(prefix: &str, id: u64) -> CacheKey {
+pub(crate) fn key(prefix: &str, id: u64) -> CacheKey {
     CacheKey::new(prefix, 1, [KeyPart::new("id", Some(id.to_string()))])
 }
 
-pub fn stamp(time: u64) -> Stamp {
+pub(crate) fn stamp(time: u64) -> Stamp {
     Stamp { time, node: 1 }
 }
 
-pub fn entry(value: impl Into<Raw>, stamp_time: u64, until: Option<u64>) -> Entry {
+pub(crate) fn entry(value: impl Into<Raw>, stamp_time: u64, until: Option<u64>) -> Entry {
     let meta =
         Meta { stamp: stamp(stamp_time), expire: until.map(Timestamp::from_millis), ..Meta::default() };
     Entry::new(Payload::Bytes(value.into()), meta)
 }
 
-pub fn assert_kind<T: std::fmt::Debug>(result: BackendResult<T>, kind: ErrorKind) -> String {
+pub(crate) fn assert_kind<T: std::fmt::Debug>(result: BackendResult<T>, kind: ErrorKind) -> String {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), kind, "{error:?}");
     error.to_string()
 }
 
 /// Bytes that a directory really takes on the disk.
-pub fn disk_usage(directory: &Path) -> u64 {
+pub(crate) fn disk_usage(directory: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     files(directory).iter().filter_map(|path| std::fs::metadata(path).ok()).map(|m| m.blocks() * 512).sum()
 }
 
 /// All files below a directory.
-pub fn files(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let Ok(entries) = std::fs::read_dir(directory) else { return found };
     for entry in entries.flatten() {
@@ -195,7 +195,7 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Runs one (ignored) test of this binary in a process of its own, told a directory and a word.
-pub fn child(test: &str, directory: &Path, word: &str) -> Child {
+pub(crate) fn child(test: &str, directory: &Path, word: &str) -> Child {
     // Ignored signals stay ignored over `exec`: past a limit on file sizes a write then fails instead of killing.
     Command::new("sh")
         .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#])
@@ -211,7 +211,7 @@ pub fn child(test: &str, directory: &Path, word: &str) -> Child {
 }
 
 /// In the child: what the parent told it; `None` when run by hand.
-pub fn told() -> Option<(PathBuf, String)> {
+pub(crate) fn told() -> Option<(PathBuf, String)> {
     Some((
         PathBuf::from(std::env::var_os("TIERKEEP_DISK_DIRECTORY")?),
         std::env::var("TIERKEEP_DISK_WORD").ok()?,

@@ -5,12 +5,13 @@
 //! what was wrong; [`shrink`] looks for a shorter workload that is still wrong. `cargo run --release -p tierkeep-sim
 //! --example explore` does it for thousands of seeds; `tests/exploration.rs` for a thousand.
 
-mod history;
+mod freshest;
 mod scenario;
 mod shrink;
 mod world;
 
-pub use history::Violation;
+pub use crate::history::Violation;
+pub use freshest::newest_stamp_wins;
 pub use scenario::{Kind, Loader, Scenario, Step, StepKind, TierPlan};
 pub use shrink::shrink;
 pub use world::{Outcome, run};

@@ -174,7 +174,7 @@ impl Scenario {
             steps: Vec::new(),
             tiers,
         };
-        let steps = callers * (70 + rng.index(130));
+        let steps = callers * (80 + rng.index(130));
         scenario.steps = (0..steps).map(|id| step(&mut rng, id, &scenario)).collect();
         scenario
     }
@@ -195,15 +195,14 @@ fn micros(rng: &mut Rng, most: u64) -> Duration {
 }
 
 fn tier(rng: &mut Rng, index: usize, calm: bool, lying: bool) -> TierPlan {
-    let upper = [
-        Kind::Entries(1 + rng.index(4)),
-        Kind::Entries(100),
-        Kind::Bytes(1 << 16),
-        Kind::Remote,
-        Kind::Remote,
-        Kind::Blocking,
-    ];
-    let kind = if index == 0 { upper[rng.index(5)] } else { upper[1 + rng.index(5)] };
+    // Small on top, so that reads go below; stores that fail below.
+    let small = Kind::Entries(1 + rng.index(3));
+    let kinds = if index == 0 {
+        [small, small, small, Kind::Entries(100), Kind::Bytes(1 << 16), Kind::Remote]
+    } else {
+        [Kind::Remote, Kind::Remote, Kind::Remote, Kind::Remote, Kind::Entries(100), Kind::Blocking]
+    };
+    let kind = kinds[rng.index(6)];
     let mut rates = Vec::new();
     if kind == Kind::Remote && !calm {
         for fault in Fault::ALL {

@@ -13,9 +13,9 @@ use tierkeep::{
     BackendResult, BreakerOptions, Cache, CacheKey, CacheValue, DeleteStatus, Hit, Raw, Region, Tier,
 };
 
-use super::history::{Entry, History, Tick, Violation};
 use super::scenario::{Kind, Loader, Scenario, Step, StepKind, TierPlan};
 use crate::faults::{Fault, FaultPlan, Faulty};
+use crate::history::{Change, History, Read, Violation};
 use crate::map_backend::MapBackend;
 use crate::options::SimOptions;
 use crate::sim::Sim;
@@ -61,12 +61,12 @@ struct World {
     cache: Cache,
     set_rows: Region<Row, u64>,
     db_rows: Region<Row, u64>,
+    history: History,
     watch: Mutex<Watch>,
 }
 
 #[derive(Default)]
 struct Watch {
-    history: History,
     /// The database: what each row holds.
     database: HashMap<u64, u64>,
     next_value: u64,
@@ -140,15 +140,14 @@ async fn play(scenario: Scenario, sim: crate::SimRuntime, plans: Arc<Mutex<Vec<F
     let (Ok(set_rows), Ok(db_rows)) = (open("set"), open("db")) else {
         return broken("a region did not open".to_owned());
     };
-    let mut watch = Watch::default();
+    let (history, mut watch) = (History::new(), Watch::default());
     for key in scenario.sets..scenario.keys {
         let value = watch.fresh();
         watch.database.insert(key, value);
-        let entry = watch.history.begin(key, Some(value));
-        watch.history.complete(key, entry);
+        history.begin(key, Some(value)).complete();
     }
     let watch = Mutex::new(watch);
-    let world = Arc::new(World { scenario, runtime, sim, cache, set_rows, db_rows, watch });
+    let world = Arc::new(World { scenario, runtime, sim, cache, set_rows, db_rows, history, watch });
     let callers: Vec<_> = (0..world.scenario.callers)
         .map(|caller| world.runtime.spawn(Arc::clone(&world).caller(caller)))
         .collect();
@@ -287,19 +286,19 @@ impl World {
     async fn act(&self, kind: &StepKind) {
         match kind {
             StepKind::Get(key) => {
-                let (tick, wall) = self.begin_read();
+                let read = self.begin_read();
                 let hit = self.region(*key).get(key).await;
-                self.check(*key, hit.as_ref(), tick, wall);
+                self.check(*key, hit.as_ref(), read);
             }
             StepKind::GetMany(keys) => {
-                let (tick, wall) = self.begin_read();
+                let read = self.begin_read();
                 let (set, row): (Vec<u64>, Vec<u64>) =
                     keys.iter().partition(|&&key| key < self.scenario.sets);
                 for keys in [set, row] {
                     let Some(&first) = keys.first() else { continue };
                     let hits = self.region(first).get_many(&keys).await;
                     for (key, hit) in keys.iter().zip(&hits) {
-                        self.check(*key, hit.as_ref(), tick, wall);
+                        self.check(*key, hit.as_ref(), read);
                     }
                 }
             }
@@ -310,21 +309,21 @@ impl World {
             StepKind::SetMany(keys) => self.set(keys).await,
             StepKind::Remove(key) => {
                 // Of a row it says nothing: the next load may bring the same value back.
-                let pending = (*key < self.scenario.sets).then(|| Pending::begin(self, &[(*key, None)]));
+                let change = (*key < self.scenario.sets).then(|| self.history.begin(*key, None));
                 let _ = self.region(*key).remove(key).await;
-                self.complete(pending);
+                self.complete(change);
             }
             StepKind::Update(key) => self.update(*key).await,
             StepKind::Load(key, loader) => self.load(*key, *loader).await,
             StepKind::ClearRegion => {
-                let pending = self.begin_clear();
+                let changes = self.begin_clear();
                 let _ = self.set_rows.clear().await;
-                self.complete(Some(pending));
+                self.complete(changes);
             }
             StepKind::ClearAll => {
-                let pending = self.begin_clear();
+                let changes = self.begin_clear();
                 let _ = self.cache.clear().await;
-                self.complete(Some(pending));
+                self.complete(changes);
             }
             StepKind::CrashTier(tier) => {
                 self.watch().strike("crash_tier", 1);
@@ -349,8 +348,7 @@ impl World {
             let mut watch = self.watch();
             unique.iter().map(|&key| (key, watch.fresh())).collect()
         };
-        let begun: Vec<_> = rows.iter().map(|&(key, value)| (key, Some(value))).collect();
-        let pending = Pending::begin(self, &begun);
+        let changes: Vec<_> = rows.iter().map(|&(key, value)| self.history.begin(key, Some(value))).collect();
         let row =
             |value: u64| Row { id: value, padding: vec![0xab; usize::try_from(value % 97).unwrap_or(0)] };
         if let [(key, value)] = rows[..] {
@@ -358,23 +356,23 @@ impl World {
         } else {
             let _ = self.set_rows.set_many(rows.iter().map(|(key, value)| (key, row(*value)))).await;
         }
-        self.complete(Some(pending));
+        self.complete(changes);
     }
 
     /// As an application does: the database first, then the cache.
     async fn update(&self, key: u64) {
         let value = self.watch().fresh();
-        let pending = Pending::begin(self, &[(key, Some(value))]);
+        let change = self.history.begin(key, Some(value));
         // From here on loads may see the new row, although the old one is still cached.
         self.watch().database.insert(key, value);
         let _ = self.db_rows.remove(&key).await;
-        // No `expires`: its value lives from whenever it is loaded.
-        pending.finish(None);
+        // Without an expiry: its value lives from whenever it is loaded.
+        change.complete();
         self.watch().outcome.checked += 1;
     }
 
     async fn load(&self, key: u64, loader: Loader) {
-        let (tick, _) = self.begin_read();
+        let read = self.history.read();
         let runtime = self.runtime.clone();
         let loaded = self
             .db_rows
@@ -397,27 +395,30 @@ impl World {
                 }
             })
             .await;
-        self.check(key, loaded.as_ref().ok(), tick, None);
+        self.check(key, loaded.as_ref().ok(), read);
     }
 
-    fn begin_read(&self) -> (Tick, Option<u64>) {
-        let wall = (!self.scenario.jumps).then(|| self.runtime.wall().as_millis());
-        (self.watch().history.tick(), wall)
+    fn begin_read(&self) -> Read {
+        // Expiry is not checked while the wall clock jumps.
+        if self.scenario.jumps { self.history.read() } else { self.history.read_at(self.runtime.wall()) }
     }
 
-    fn begin_clear(&self) -> Pending<'_> {
-        let keys: Vec<_> = (0..self.scenario.sets).map(|key| (key, None)).collect();
-        Pending::begin(self, &keys)
+    fn begin_clear(&self) -> Vec<Change<'_>> {
+        (0..self.scenario.sets).map(|key| self.history.begin(key, None)).collect()
     }
 
-    fn complete(&self, pending: Option<Pending<'_>>) {
+    fn complete<'h>(&self, changes: impl IntoIterator<Item = Change<'h>>) {
         self.watch().outcome.checked += 1;
-        if let Some(pending) = pending {
-            pending.finish(self.scenario.ttl);
+        let dead_from = self.scenario.ttl.map(|ttl| self.runtime.wall().after(ttl));
+        for change in changes {
+            match dead_from {
+                Some(wall) => change.complete_until(wall),
+                None => change.complete(),
+            }
         }
     }
 
-    fn check(&self, key: u64, hit: Option<&Hit<Row>>, began: Tick, wall: Option<u64>) {
+    fn check(&self, key: u64, hit: Option<&Hit<Row>>, read: Read) {
         let mut watch = self.watch();
         watch.outcome.checked += 1;
         let Some(hit) = hit else { return };
@@ -425,7 +426,12 @@ impl World {
         if self.scenario.lying {
             return;
         }
-        if let Err(violation) = watch.history.check(key, hit.id, began, wall) {
+        let checked = if key < self.scenario.sets {
+            self.history.check(key, hit.id, read)
+        } else {
+            self.history.check_row(key, hit.id, read)
+        };
+        if let Err(violation) = checked {
             let from = hit.tier().map_or("a load", |tier| tier.as_str()).to_owned();
             let violation = match violation {
                 Violation::Superseded { what } => {
@@ -490,12 +496,12 @@ impl World {
         }
         for key in 0..self.scenario.keys {
             let mut held: Vec<(String, u64)> = Vec::new();
-            let (tick, wall) = self.begin_read();
+            let read = self.begin_read();
             for index in 0..self.scenario.tiers.len() {
                 let label = format!("t{index}");
                 let name = self.region(key).key(&key);
                 if let Ok(Some(hit)) = self.cache.get_from::<Row>(&label, &name).await {
-                    self.check(key, Some(&hit), tick, wall);
+                    self.check(key, Some(&hit), read);
                     held.push((label, hit.id));
                 }
             }
@@ -523,45 +529,6 @@ impl World {
             watch.strike("late_call", tier.writes.late);
             watch.outcome.fills += tier.writes.fills;
             watch.outcome.fills_void += tier.writes.fills_void;
-        }
-    }
-}
-
-/// Mutations under way: given up if the caller's future is dropped.
-struct Pending<'a> {
-    world: &'a World,
-    entries: Vec<(u64, Entry)>,
-}
-
-impl<'a> Pending<'a> {
-    fn begin(world: &'a World, mutations: &[(u64, Option<u64>)]) -> Self {
-        let mut watch = world.watch();
-        let entries = mutations.iter().map(|&(key, value)| (key, watch.history.begin(key, value))).collect();
-        drop(watch);
-        Self { world, entries }
-    }
-
-    fn finish(mut self, ttl: Option<Duration>) {
-        let dead_from = self.dead_from(ttl);
-        let mut watch = self.world.watch();
-        for (key, entry) in std::mem::take(&mut self.entries) {
-            watch.history.complete(key, entry);
-            if let Some(dead_from) = dead_from {
-                watch.history.expires(key, entry, dead_from);
-            }
-        }
-    }
-
-    fn dead_from(&self, ttl: Option<Duration>) -> Option<u64> {
-        ttl.map(|ttl| self.world.runtime.wall().after(ttl).as_millis())
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        let mut watch = self.world.watch();
-        for (key, entry) in std::mem::take(&mut self.entries) {
-            watch.history.abandon(key, entry);
         }
     }
 }

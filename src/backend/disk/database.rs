@@ -1,27 +1,23 @@
 //! The open store: look-ups through the generations, and the one writer that fills and drops them.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use fjall::{Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Keyspace, PersistMode};
 
-use super::generation::{Generation, Summary, cost};
+use super::batch::Batch;
+use super::generation::{Generation, Slot, Summary};
+use super::layout::{self, Heritage};
 use super::lock::DirectoryLock;
-use super::marks::{Mark, Marks, decode_mark, mark_key};
+use super::marks::{Mark, Marks, mark_key};
 use super::options::Options;
 use super::record::{Header, Order};
-use super::recovery::{Refusal, open_database, version_file};
+use super::recovery::{Refusal, version_file};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::value::{Raw, Stamp, Timestamp};
-
-const META: &str = "meta";
-const EPOCH: &str = "epoch";
-const LAYOUT: &str = "layout";
-const LAYOUT_VERSION: &[u8] = b"1";
 
 /// fjall makes writers wait for ever behind four unwritten buffers or thirty tables of a keyspace, even after the
 /// threads that would write them have died of a full disk. So the tier waits itself, below those, and gives up.
@@ -48,19 +44,13 @@ pub(super) struct Found {
     pub(super) inherited: bool,
 }
 
-/// What a reopened store takes over from the opening that it replaces.
-#[derive(Clone, Default)]
-pub(super) struct Heritage {
-    pub(super) epoch: Option<u32>,
-    pub(super) marks: Marks,
-    pub(super) clears: u64,
-}
-
 /// Fields are dropped in order: fjall closes before the directory is unlocked.
 pub(super) struct Database {
     options: Arc<Options>,
     /// Oldest first; never empty.
     generations: RwLock<Arc<[Arc<Generation>]>>,
+    /// Keyspaces that hold no generation.
+    free: Mutex<Vec<Slot>>,
     meta: Keyspace,
     db: fjall::Database,
     /// Held by whoever writes. Taken before `marks` and `generations`, which are held for moments only.
@@ -69,7 +59,7 @@ pub(super) struct Database {
     epoch: u32,
     clears: AtomicU64,
     /// The newest generation that may hold records of earlier openings.
-    inherited_until: u64,
+    inherited_until: u32,
     _lock: DirectoryLock,
 }
 
@@ -79,22 +69,16 @@ impl Database {
         lock: DirectoryLock,
         heritage: &Heritage,
     ) -> Result<Self, (Refusal, DirectoryLock)> {
-        let opened = open_database(options).and_then(|db| {
-            let refused = |e| Refusal::of(&options.directory, e);
-            let meta = db.keyspace(META, KeyspaceCreateOptions::default).map_err(refused)?;
-            check_layout(&meta).map_err(refused)??;
-            let generations = find_generations(&db, &meta, options).map_err(refused)?;
-            let (marks, epoch) = begin_epoch(&db, &meta, heritage).map_err(refused)?;
-            Ok((db, meta, generations, marks, epoch))
-        });
-        let (db, meta, generations, marks, epoch) = match opened {
-            Ok(opened) => opened,
-            Err(refusal) => return Err((refusal, lock)),
-        };
+        let layout::Opened { db, meta, generations, free, marks, epoch } =
+            match layout::open(options, heritage) {
+                Ok(opened) => opened,
+                Err(refusal) => return Err((refusal, lock)),
+            };
         Ok(Self {
             options: Arc::clone(options),
             inherited_until: generations.last().map_or(0, |newest| newest.id),
             generations: RwLock::new(generations.into()),
+            free: Mutex::new(free),
             meta,
             db,
             writer: Mutex::new(()),
@@ -132,28 +116,28 @@ impl Database {
         for write in writes {
             let mut header = Header {
                 tombstone: false,
+                generation: 0, // Known when its batch is written.
                 epoch: self.epoch,
                 order: write.stamp.map_or(Order::Clears(clears), Order::Stamp),
                 kept_until: write.kept_until,
                 stale: write.stale,
             };
-            let mut frame = &write.frame[..];
-            if let Err(error) = check_key(&write.key).and_then(|()| batch.separate(&write.key, &mut answers))
-            {
+            let mut frame = write.frame;
+            if let Err(error) = check_key(&write.key) {
                 answers.push(Some(Err(error)));
                 continue;
             }
+            batch.separate(&write.key, &mut answers);
             if header.is_dead(now) {
                 if !self.may_hold(&write.key) {
                     answers.push(Some(Ok(())));
                     continue;
                 }
-                (header, frame) = (self.tombstone(header.order), &[]);
+                (header, frame) = (self.tombstone(header.order), Raw::new());
             }
-            batch.add(write.key, &header, frame, &mut answers);
+            batch.add(write.key, header, frame, &mut answers);
         }
-        batch.commit(&mut answers);
-        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unanswered()))).collect()
+        batch.finish(answers)
     }
 
     /// Removes keys; answers whether each was there.
@@ -167,12 +151,12 @@ impl Database {
         let mut was_there = Vec::with_capacity(keys.len());
         let mut batch = Batch::new(self);
         for key in keys {
-            let ready = check_key(key).and_then(|()| batch.separate(key, &mut answers));
-            if let Err(error) = ready {
+            if let Err(error) = check_key(key) {
                 was_there.push(false);
                 answers.push(Some(Err(error)));
                 continue;
             }
+            batch.separate(key, &mut answers);
             // What cannot be read is taken to be there: hiding it matters more than the count.
             let found = self.newest(key);
             was_there.push(found.as_ref().map_or(true, |found| {
@@ -181,11 +165,10 @@ impl Database {
             if found.is_ok_and(|found| found.is_none_or(|found| found.header.tombstone)) {
                 answers.push(Some(Ok(())));
             } else {
-                batch.add(key.clone(), &tombstone, &[], &mut answers);
+                batch.add(key.clone(), tombstone, Raw::new(), &mut answers);
             }
         }
-        batch.commit(&mut answers);
-        let answers = answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unanswered())));
+        let answers = batch.finish(answers).into_iter();
         answers.zip(was_there).map(|(answer, there)| answer.map(|()| there)).collect()
     }
 
@@ -194,17 +177,12 @@ impl Database {
         let _writer = self.begin_writing();
         self.check_present()?;
         let number = self.clears.fetch_add(1, Ordering::AcqRel) + 1;
-        let mark = {
-            let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
-            marks.add(scope.clone(), Mark { epoch: self.epoch, stamp, number });
-            marks.get(scope).copied()
-        };
-        if let Some(mark) = mark {
-            let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
-            batch.insert(&self.meta, mark_key(scope), mark.encode());
-            batch.commit().map_err(|e| self.failed(e))?;
-            self.release_journal(&self.meta)?;
-        }
+        let mark = Mark { epoch: self.epoch, stamp, number };
+        let mark = self.marks.write().unwrap_or_else(PoisonError::into_inner).add(scope, mark);
+        let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&self.meta, mark_key(scope), mark.encode());
+        batch.commit().map_err(|e| self.failed(e))?;
+        self.release_journal(&self.meta)?;
         if *scope == Scope::All {
             // From here on it is only about space: the clear itself stands.
             let _ = self.drop_cleared(stamp);
@@ -227,6 +205,16 @@ impl Database {
         self.db.persist(PersistMode::Buffer).map_err(|e| self.failed(e))
     }
 
+    /// An empty batch of fjall.
+    pub(super) fn batch(&self, records: usize) -> fjall::OwnedWriteBatch {
+        fjall::OwnedWriteBatch::with_capacity(self.db.clone(), records)
+    }
+
+    /// How much a batch may hold.
+    pub(super) fn batch_limit(&self) -> u64 {
+        self.options.generation_bytes()
+    }
+
     /// Generations, bytes written to them, and bytes on the disk with the journal.
     pub(super) fn usage(&self) -> Result<(usize, u64, u64)> {
         let generations = self.generations();
@@ -245,12 +233,15 @@ impl Database {
     /// The newest record under `key`, dead or alive: whatever lies in older generations is hidden by it.
     fn newest(&self, key: &CacheKey) -> Result<Option<Found>> {
         for generation in self.generations().iter().rev() {
-            let Some(record) = generation.keyspace.get(key.as_str()).map_err(|e| self.failed(e))? else {
+            let Some(record) = generation.slot.keyspace.get(key.as_str()).map_err(|e| self.failed(e))? else {
                 continue;
             };
             let Some((header, frame)) = Header::decode(&record) else {
                 return Err(Error::new(ErrorKind::Decode, "the record on disk has an unknown header"));
             };
+            if header.generation != generation.id {
+                continue;
+            }
             // Copied: a slice would keep a whole block of the store in memory.
             let frame = Raw::copy_from_slice(frame);
             return Ok(Some(Found { header, frame, inherited: header.epoch < self.epoch }));
@@ -268,12 +259,12 @@ impl Database {
     }
 
     fn tombstone(&self, order: Order) -> Header {
-        Header { tombstone: true, epoch: self.epoch, order, kept_until: None, stale: None }
+        Header { tombstone: true, generation: 0, epoch: self.epoch, order, kept_until: None, stale: None }
     }
 
     /// Commits without ever entering fjall's own waiting loops.
-    fn commit(&self, batch: fjall::OwnedWriteBatch, newest: &Generation) -> Result<()> {
-        let keyspace = &newest.keyspace;
+    pub(super) fn commit(&self, batch: fjall::OwnedWriteBatch, newest: &Generation) -> Result<()> {
+        let keyspace = &newest.slot.keyspace;
         let pause = (Mutex::new(()), Condvar::new());
         for attempt in 0.. {
             if keyspace.sealed_memtable_count() <= MAX_SEALED && keyspace.l0_table_count() <= MAX_TABLES {
@@ -293,7 +284,7 @@ impl Database {
     }
 
     /// The newest generation, with room for `incoming` bytes: a new one if need be, and the oldest dropped for it.
-    fn make_room(&self, incoming: u64) -> Result<Arc<Generation>> {
+    pub(super) fn make_room(&self, incoming: u64) -> Result<Arc<Generation>> {
         if incoming > self.options.capacity {
             let message =
                 format!("{incoming} bytes are more than the tier's {} bytes", self.options.capacity);
@@ -328,41 +319,52 @@ impl Database {
     /// Closes the newest generation and opens the next.
     fn begin_generation(&self) -> Result<Arc<Generation>> {
         let newest = self.newest_generation()?;
-        let next = newest.id + 1;
-        self.meta
-            .insert(Generation::summary_key(newest.id), newest.summary().encode())
-            .map_err(|e| self.failed(e))?;
-        self.release_journal(&newest.keyspace)?;
-        self.release_journal(&self.meta)?;
-        let keyspace = self
-            .db
-            .keyspace(&Generation::name(next), || keyspace_options(&self.options))
-            .map_err(|e| self.failed(e))?;
-        let generation = Generation::new(next, keyspace, Summary::EMPTY);
+        let slot = match self.free.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            Some(slot) => slot,
+            None => layout::make_slot(&self.db, &self.options).map_err(|e| self.failed(e))?,
+        };
+        let next = Generation::new(newest.id.wrapping_add(1), slot, Summary::EMPTY);
+        let mut batch = self.db.batch();
+        batch.insert(&self.meta, newest.slot.key(), newest.encode(true));
+        batch.insert(&self.meta, next.slot.key(), next.encode(false));
+        if let Err(error) = batch.commit() {
+            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(next.slot.clone());
+            return Err(self.failed(error));
+        }
         let mut list = self.generations().to_vec();
-        list.push(Arc::clone(&generation));
-        *self.generations.write().unwrap_or_else(PoisonError::into_inner) = list.into();
-        Ok(generation)
+        list.push(Arc::clone(&next));
+        self.replace_generations(list);
+        self.release_journal(&newest.slot.keyspace)?;
+        self.release_journal(&self.meta)?;
+        Ok(next)
     }
 
-    /// Deletes the oldest generation; never the only one.
+    /// Drops the oldest generation; never the only one.
     fn drop_oldest(&self) -> Result<()> {
         let generations = self.generations();
         let [oldest, rest @ ..] = &generations[..] else { return Ok(()) };
         let Some(second) = rest.first() else { return Ok(()) };
-        // First on disk: were it gone from the list only, it would be back after a restart, and by then a newer
-        // generation with a tombstone over one of its records might be gone.
-        self.db.delete_keyspace(oldest.keyspace.clone()).map_err(|e| self.failed(e))?;
-        *self.generations.write().unwrap_or_else(PoisonError::into_inner) = rest.to_vec().into();
-        self.meta.remove(Generation::summary_key(oldest.id)).map_err(|e| self.failed(e))?;
+        let mut batch = self.db.batch();
+        batch.remove(&self.meta, oldest.slot.key());
         if second.id > self.inherited_until {
             // No record of an earlier opening is left, so the clears of earlier openings hide nothing.
             let gone = self.marks.write().unwrap_or_else(PoisonError::into_inner).take_before(self.epoch);
             for scope in gone {
-                self.meta.remove(mark_key(&scope)).map_err(|e| self.failed(e))?;
+                batch.remove(&self.meta, mark_key(&scope));
             }
         }
-        Ok(())
+        // First on disk: were it gone from the list only, it would be back after a restart, and by then a newer
+        // generation with a tombstone over one of its records might be gone.
+        batch.commit().map_err(|e| self.failed(e))?;
+        self.replace_generations(rest.to_vec());
+        oldest.slot.empty().map_err(|e| self.failed(e))?;
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(oldest.slot.clone());
+        // fjall deletes the files of what was cleared when it next writes out a buffer, of whichever keyspace.
+        self.release_journal(&self.meta)
+    }
+
+    fn replace_generations(&self, list: Vec<Arc<Generation>>) {
+        *self.generations.write().unwrap_or_else(PoisonError::into_inner) = list.into();
     }
 
     /// Drops the oldest generations as long as every record in them is dead.
@@ -372,10 +374,12 @@ impl Database {
 
     /// Drops what a clear of everything up to `stamp` has hidden: the oldest generations with nothing newer in them.
     fn drop_cleared(&self, stamp: Stamp) -> Result<()> {
-        if self.newest_generation()?.size() > 0 {
+        let covered = |summary: &Summary| summary.stamp <= stamp;
+        // A new one only if that frees all others: else many clears would leave many small generations.
+        if self.newest_generation()?.size() > 0 && self.generations().iter().all(|g| covered(&g.summary())) {
             self.begin_generation()?;
         }
-        self.drop_oldest_while(|summary| summary.stamp <= stamp)
+        self.drop_oldest_while(covered)
     }
 
     fn drop_oldest_while(&self, dead: impl Fn(&Summary) -> bool) -> Result<()> {
@@ -415,77 +419,6 @@ impl Database {
     }
 }
 
-/// What is committed together: one batch of fjall, all for the newest generation.
-struct Batch<'a> {
-    database: &'a Database,
-    records: Vec<(CacheKey, Header, Vec<u8>)>,
-    keys: HashSet<CacheKey>,
-    bytes: u64,
-    /// Which answers wait for the commit.
-    places: Vec<usize>,
-}
-
-type Answers = Vec<Option<Result<()>>>;
-
-impl<'a> Batch<'a> {
-    fn new(database: &'a Database) -> Self {
-        Self { database, records: Vec::new(), keys: HashSet::new(), bytes: 0, places: Vec::new() }
-    }
-
-    /// Commits first if `key` is in the batch already: fjall gives all of a batch one number, so of two writes of one
-    /// key it could not tell the later.
-    fn separate(&mut self, key: &CacheKey, answers: &mut Answers) -> Result<()> {
-        if self.keys.contains(key) {
-            self.commit(answers);
-        }
-        Ok(())
-    }
-
-    /// Adds a record and its answer, which stays open until the commit.
-    fn add(&mut self, key: CacheKey, header: &Header, frame: &[u8], answers: &mut Answers) {
-        let record = header.encode(frame);
-        let bytes = cost(key.as_str(), &record);
-        if self.bytes.saturating_add(bytes) > self.database.options.generation_bytes() {
-            self.commit(answers);
-        }
-        self.places.push(answers.len());
-        answers.push(None);
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.keys.insert(key.clone());
-        self.records.push((key, *header, record));
-    }
-
-    fn commit(&mut self, answers: &mut Answers) {
-        if self.records.is_empty() {
-            return;
-        }
-        let result = self.write();
-        for place in self.places.drain(..) {
-            if let Some(answer) = answers.get_mut(place) {
-                *answer = Some(result.clone());
-            }
-        }
-        self.records.clear();
-        self.keys.clear();
-        self.bytes = 0;
-    }
-
-    fn write(&mut self) -> Result<()> {
-        let newest = self.database.make_room(self.bytes)?;
-        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.db.clone(), self.records.len());
-        for (key, header, record) in self.records.drain(..) {
-            // Counted before it is there, so that no record is ever newer than its generation's summary.
-            newest.count(&header, cost(key.as_str(), &record));
-            batch.insert(&newest.keyspace, key.as_str(), record);
-        }
-        self.database.commit(batch, &newest)
-    }
-}
-
-fn unanswered() -> Error {
-    Error::new(ErrorKind::Backend, "the write was not carried out")
-}
-
 fn check_key(key: &CacheKey) -> Result<()> {
     let length = key.as_str().len();
     if (1..=usize::from(u16::MAX)).contains(&length) {
@@ -493,75 +426,4 @@ fn check_key(key: &CacheKey) -> Result<()> {
     }
     let message = format!("a key of {length} bytes: the disk tier takes 1 to {}", u16::MAX);
     Err(Error::new(ErrorKind::TooLarge, message))
-}
-
-fn keyspace_options(options: &Options) -> KeyspaceCreateOptions {
-    KeyspaceCreateOptions::default().max_memtable_size(options.write_buffer())
-}
-
-/// Refuses a store that another version of this tier wrote in another way.
-fn check_layout(meta: &Keyspace) -> fjall::Result<Result<(), Refusal>> {
-    Ok(match meta.get(LAYOUT)? {
-        Some(layout) if *layout == *LAYOUT_VERSION => Ok(()),
-        Some(_) => Err(Refusal::Damaged("another version of the tier wrote it".to_owned())),
-        // Written with the first epoch.
-        None => Ok(()),
-    })
-}
-
-/// The generations on disk, oldest first, and at least one.
-fn find_generations(
-    db: &fjall::Database,
-    meta: &Keyspace,
-    options: &Options,
-) -> fjall::Result<Vec<Arc<Generation>>> {
-    let names = db.list_keyspace_names();
-    let mut ids: Vec<_> = names.iter().filter_map(|name| Generation::parse_name(name)).collect();
-    ids.sort_unstable();
-    if ids.is_empty() {
-        ids.push(1);
-    }
-    let mut generations = Vec::with_capacity(ids.len());
-    for (place, &id) in ids.iter().enumerate() {
-        let keyspace = db.keyspace(&Generation::name(id), || keyspace_options(options))?;
-        let is_newest = place + 1 == ids.len();
-        // What is not in tables yet is nearly all the newest generation's.
-        let buffered = if is_newest { db.write_buffer_size() } else { 0 };
-        let mut summary = Summary::found(keyspace.disk_space().saturating_add(buffered));
-        let key = Generation::summary_key(id);
-        if is_newest {
-            // Of an opening that began to close it; it is written to again.
-            meta.remove(key)?;
-        } else if let Some(kept) = meta.get(key)? {
-            summary = summary.with_encoded(&kept);
-        }
-        generations.push(Generation::new(id, keyspace, summary));
-    }
-    Ok(generations)
-}
-
-/// Reads the clear marks and takes the next epoch, durably: no record may carry an epoch that a crash takes back.
-fn begin_epoch(db: &fjall::Database, meta: &Keyspace, heritage: &Heritage) -> fjall::Result<(Marks, u32)> {
-    let mut marks = heritage.marks.clone();
-    for guard in meta.prefix("clear/") {
-        let (key, value) = guard.into_inner()?;
-        if let Some((scope, mark)) = decode_mark(&key, &value) {
-            marks.add(scope, mark);
-        }
-    }
-    let stored = meta.get(EPOCH)?.and_then(|bytes| bytes.first_chunk().map(|b| u32::from_le_bytes(*b)));
-    // Reopened by the opening that it belonged to last, the store goes on; in every other case openings are told apart.
-    let epoch = match heritage.epoch {
-        Some(own) if stored == Some(own) => own,
-        own => own.max(stored).unwrap_or(0).saturating_add(1),
-    };
-    let mut batch = db.batch().durability(Some(PersistMode::SyncAll));
-    batch.insert(meta, EPOCH, epoch.to_le_bytes());
-    batch.insert(meta, LAYOUT, LAYOUT_VERSION);
-    for (scope, mark) in marks.iter() {
-        batch.insert(meta, mark_key(scope), mark.encode());
-    }
-    batch.commit()?;
-    meta.rotate_memtable()?;
-    Ok((marks, epoch))
 }

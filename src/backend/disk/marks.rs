@@ -10,7 +10,7 @@ use crate::value::Stamp;
 const ALL: &str = "clear/all";
 const PREFIX: &str = "clear/prefix/";
 
-/// One clear. Ordered: the epoch decides, then the clear's own number within it.
+/// One clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     /// The opening that cleared.
@@ -63,39 +63,39 @@ impl Mark {
 
 /// The clears in force.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Marks(HashMap<Scope, Mark>);
+pub(super) struct Marks {
+    all: Option<Mark>,
+    prefixes: HashMap<Arc<str>, Mark>,
+}
 
 impl Marks {
     /// Whether a record under a key with `prefix` has been cleared.
     pub(super) fn cover(&self, prefix: &str, header: &Header) -> bool {
-        if self.0.is_empty() {
-            return false;
-        }
-        // A handful of regions at most, and a map keyed by owned scopes cannot be asked with a borrowed prefix.
-        self.0.iter().any(|(scope, mark)| scope.covers(prefix) && mark.covers(header))
+        [self.all.as_ref(), self.prefixes.get(prefix)].into_iter().flatten().any(|mark| mark.covers(header))
     }
 
-    /// Adds a clear.
-    pub(super) fn add(&mut self, scope: Scope, mark: Mark) {
-        self.0.entry(scope).and_modify(|old| *old = old.join(mark)).or_insert(mark);
-    }
-
-    /// The clear in force for exactly `scope`.
-    pub(super) fn get(&self, scope: &Scope) -> Option<&Mark> {
-        self.0.get(scope)
+    /// Adds a clear; the mark then in force for its scope.
+    pub(super) fn add(&mut self, scope: &Scope, mark: Mark) -> Mark {
+        let slot = match scope {
+            Scope::All => self.all.get_or_insert(mark),
+            Scope::Prefix(prefix) => self.prefixes.entry(Arc::clone(prefix)).or_insert(mark),
+        };
+        *slot = slot.join(mark);
+        *slot
     }
 
     /// Takes out the clears of openings before `epoch`, whose records have all left the disk.
     pub(super) fn take_before(&mut self, epoch: u32) -> Vec<Scope> {
-        let gone: Vec<_> = self.0.iter().filter(|(_, m)| m.epoch < epoch).map(|(s, _)| s.clone()).collect();
-        for scope in &gone {
-            self.0.remove(scope);
-        }
+        let gone: Vec<_> =
+            self.iter().filter(|(_, mark)| mark.epoch < epoch).map(|(scope, _)| scope).collect();
+        self.all = self.all.filter(|mark| mark.epoch >= epoch);
+        self.prefixes.retain(|_, mark| mark.epoch >= epoch);
         gone
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Scope, &Mark)> {
-        self.0.iter()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Scope, Mark)> {
+        let prefixes = self.prefixes.iter().map(|(prefix, mark)| (Scope::Prefix(Arc::clone(prefix)), *mark));
+        self.all.map(|mark| (Scope::All, mark)).into_iter().chain(prefixes)
     }
 }
 

@@ -21,12 +21,18 @@
 //! dies, what was acknowledged since the last [`flush`](crate::Backend::flush), unless
 //! [`sync_every_write`](DiskBuilder::sync_every_write) is on. Clears are synced before they are acknowledged.
 //!
+//! **What it cannot heal.** A damaged table that is only met while it is compacted closes the database each time it
+//! is reopened; the tier stays down until its directory is deleted. Damage met while reading is an error of that read.
+//! Damage in the journal is cut off with all that was written after it, removals included.
+//!
 //! **What it takes.** On disk the capacity, and on top of it fjall's journal: up to about 128 MiB whatever the
 //! capacity, as it is recycled in pieces of 64 MiB. In memory a write buffer of up to 32 MiB or an eighth of the
 //! capacity, whichever is less, twice while it is written out, and the read cache.
 
+mod batch;
 mod database;
 mod generation;
+mod layout;
 mod lock;
 mod marks;
 mod options;

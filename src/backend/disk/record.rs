@@ -1,7 +1,7 @@
 //! What stands under a key: a small local header and the frame.
 //!
 //! ```text
-//! u8 version << 4 | flags   u32 epoch   order: 8 or 12 bytes   [u64 kept-until ms]   [u64 stale ms]   frame …
+//! u8 version << 4 | flags   u32 generation   u32 epoch   order: 8 or 12 bytes   [u64 kept-until ms]   [u64 stale ms]   frame …
 //! ```
 
 use crate::value::{Stamp, Timestamp};
@@ -27,6 +27,8 @@ pub(super) enum Order {
 pub(super) struct Header {
     /// Marks the key as removed; there is no frame.
     pub(super) tombstone: bool,
+    /// The generation that it was written to: a record of another one is a leftover in a reused keyspace.
+    pub(super) generation: u32,
     /// Which opening of the store wrote it.
     pub(super) epoch: u32,
     pub(super) order: Order,
@@ -42,15 +44,22 @@ impl Header {
         self.tombstone || self.kept_until.is_some_and(|at| at <= now)
     }
 
+    /// How many bytes it takes before the frame.
+    pub(super) fn size(&self) -> usize {
+        let order = if matches!(self.order, Order::Stamp(_)) { 12 } else { 8 };
+        1 + 4 + 4 + order + 8 * (usize::from(self.kept_until.is_some()) + usize::from(self.stale.is_some()))
+    }
+
     /// The record's bytes: this header, then `frame`.
     pub(super) fn encode(&self, frame: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(1 + 4 + 12 + 8 + 8 + frame.len());
+        let mut out = Vec::with_capacity(self.size() + frame.len());
         let mut flags = VERSION;
         flags |= if self.tombstone { TOMBSTONE } else { 0 };
         flags |= if self.kept_until.is_some() { KEPT } else { 0 };
         flags |= if self.stale.is_some() { STALE } else { 0 };
         flags |= if matches!(self.order, Order::Stamp(_)) { STAMPED } else { 0 };
         out.push(flags);
+        out.extend_from_slice(&self.generation.to_le_bytes());
         out.extend_from_slice(&self.epoch.to_le_bytes());
         match self.order {
             Order::Stamp(stamp) => {
@@ -73,7 +82,7 @@ impl Header {
         if flags & VERSION_MASK != VERSION {
             return None;
         }
-        let epoch = rest.u32()?;
+        let (generation, epoch) = (rest.u32()?, rest.u32()?);
         let order = if flags & STAMPED != 0 {
             Order::Stamp(Stamp { time: rest.u64()?, node: rest.u32()? })
         } else {
@@ -81,7 +90,10 @@ impl Header {
         };
         let kept_until = if flags & KEPT != 0 { Some(Timestamp::from_millis(rest.u64()?)) } else { None };
         let stale = if flags & STALE != 0 { Some(Timestamp::from_millis(rest.u64()?)) } else { None };
-        Some((Self { tombstone: flags & TOMBSTONE != 0, epoch, order, kept_until, stale }, rest.0))
+        Some((
+            Self { tombstone: flags & TOMBSTONE != 0, generation, epoch, order, kept_until, stale },
+            rest.0,
+        ))
     }
 }
 
@@ -118,8 +130,10 @@ mod tests {
             for kept_until in [None, Some(Timestamp::from_millis(7)), Some(Timestamp::MAX)] {
                 for stale in [None, Some(Timestamp::from_millis(3))] {
                     for order in [Order::Clears(9), Order::Stamp(Stamp { time: u64::MAX, node: 5 })] {
-                        let header = Header { tombstone, epoch: u32::MAX, order, kept_until, stale };
+                        let header =
+                            Header { tombstone, generation: 3, epoch: u32::MAX, order, kept_until, stale };
                         let bytes = header.encode(b"");
+                        assert_eq!(bytes.len(), header.size());
                         assert_eq!(Header::decode(&bytes), Some((header, &b""[..])));
                         for end in 0..bytes.len() {
                             assert_eq!(Header::decode(&bytes[..end]), None, "cut at {end}");

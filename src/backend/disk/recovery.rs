@@ -60,12 +60,13 @@ pub(super) fn is_damage(error: &fjall::Error) -> bool {
 }
 
 fn is_damage_io(error: &io::Error) -> bool {
-    // A file that the manifest names is gone, is too short, or does not parse.
+    // A file that the manifest names is gone, too short (also for a seek from its end), or does not parse.
     matches!(
         error.kind(),
         io::ErrorKind::NotFound
             | io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
             | io::ErrorKind::AlreadyExists
             | io::ErrorKind::IsADirectory
             | io::ErrorKind::NotADirectory

@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::database::{Database, Found, Heritage, Write};
+use super::database::{Database, Found, Write};
+use super::layout::Heritage;
 use super::lock::DirectoryLock;
 use super::options::Options;
 use super::recovery::{Refusal, move_aside};

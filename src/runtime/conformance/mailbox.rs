@@ -4,7 +4,8 @@
 use futures_channel::mpsc;
 use futures_util::{FutureExt, StreamExt};
 
-use super::probe::{Control, Say, Seen, Stage, quick, rejected, within};
+use super::probe::{Control, Say, Seen, quick};
+use super::stage::{Stage, rejected, within};
 use crate::runtime::{Address, Envelope, RejectReason, RuntimeHandle};
 
 fn note(number: u32) -> Envelope {

@@ -23,6 +23,7 @@
 pub mod mailbox;
 mod probe;
 pub mod restarts;
+mod stage;
 pub mod stopping;
 pub mod tasks;
 pub mod timers;

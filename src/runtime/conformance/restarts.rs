@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use futures_util::FutureExt;
 
-use super::probe::{NEVER, Say, Seen, Stage, Start, quick, rejected, scripted_panic, spec, within};
+use super::probe::{Say, Seen, Start, quick, scripted_panic, spec};
+use super::stage::{NEVER, Stage, rejected, within};
 use crate::error::ErrorKind;
 use crate::runtime::{ActorEvent, ActorState, Envelope, RejectReason, RestartPolicy, RuntimeHandle};
 
@@ -145,9 +146,9 @@ pub async fn restarts_within_the_limit_keep_the_actor_up(runtime: RuntimeHandle)
 
 pub async fn past_the_limit_the_actor_is_down(runtime: RuntimeHandle) {
     let policy = RestartPolicy { retry: NEVER, ..quick(2) };
-    let mut stage = Stage::closed(&runtime, 8, policy).await;
+    let mut stage = Stage::closed(&runtime, 16, policy).await;
     (0..3).for_each(|_| stage.say(Say::Panic(None)));
-    let queued = [stage.ask(1), stage.ask(2)];
+    let queued: Vec<_> = (0..10).map(|n| stage.ask(n)).collect();
     stage.control.open();
     stage.expect_all(&["Failed", "Restarting", "Started", "Failed", "Restarting", "Started", "Failed"]).await;
     let ActorEvent::Down(delay) = stage.expect("Down").await else { unreachable!() };

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use futures_util::FutureExt;
 
-use super::probe::{NEVER, Say, Seen, Stage, Start, quick, rejected, spec, within};
+use super::probe::{Say, Seen, Start, quick, spec};
+use super::stage::{NEVER, Stage, rejected, within};
 use crate::runtime::{ActorEvent, ActorState, Envelope, RejectReason, RestartPolicy, RuntimeHandle};
 
 /// Is restarted, but not before the end of the case.

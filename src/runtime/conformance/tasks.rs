@@ -9,7 +9,8 @@ use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
-use super::probe::{scripted_panic, within};
+use super::probe::scripted_panic;
+use super::stage::within;
 use crate::runtime::{RuntimeHandle, TaskError};
 
 pub async fn a_task_gives_its_result(runtime: RuntimeHandle) {

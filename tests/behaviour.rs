@@ -1,0 +1,174 @@
+//! How the engine behaves, stated once and run on every runtime: tokio (both flavours), async-std, smol, and the
+//! simulator under several seeds.
+//!
+//! A case takes a [`World`](behaviour::world::World) and panics if the engine does not behave. Cases wait for
+//! conditions, never for a time that ought to be enough; the simulator adds what only exact time can show.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod behaviour {
+    mod bad_input;
+    mod basics;
+    mod bench;
+    mod crashes;
+    mod expiry;
+    mod fast_path;
+    mod faults;
+    mod flights;
+    mod formats;
+    mod frames;
+    mod keys;
+    mod lifecycle;
+    mod read_policies;
+    mod store;
+    mod world;
+    mod write_policies;
+
+    /// Makes a `#[test]` of every case. The argument is a function that runs a case to its end on a fresh runtime.
+    macro_rules! cases {
+        ($run:path) => {
+            cases! { $run =>
+                basics {
+                    what_is_set_is_read_back
+                    an_absent_key_is_a_miss
+                    a_removed_key_is_gone_from_every_tier
+                    many_at_once_keep_their_order
+                    a_region_s_clear_leaves_other_regions
+                    a_cache_s_clear_takes_everything
+                    a_lower_hit_refills_the_tiers_above
+                    contains_refills_nothing
+                    a_loaded_value_reaches_every_tier
+                    clones_are_the_same_cache
+                    keys_made_by_hand_and_regions_meet
+                    versions_of_a_region_are_apart
+                    inspection_serialises
+                }
+                expiry {
+                    an_entry_dies_at_its_millisecond
+                    an_entry_dies
+                    a_set_can_have_its_own_ttl
+                    an_upper_tier_s_cap_cuts_a_longer_life
+                    an_upper_tier_s_cap_never_adds_life
+                    without_expiry_entries_stay
+                    expired_objects_are_swept
+                    a_wall_clock_that_steps_back_revives_nothing_older
+                }
+                fast_path {
+                    hits_in_memory_touch_neither_mailbox_nor_codec
+                    refilled_objects_are_hits_in_memory_too
+                }
+                lifecycle {
+                    shutdown_of_a_healthy_cache_is_clean
+                    shutdown_names_the_stuck_tier
+                    shutdown_finishes_what_is_queued
+                    a_second_shutdown_is_harmless
+                    after_shutdown_reads_miss_and_mutations_are_refused
+                    dropping_every_handle_stops_the_actors
+                    a_region_keeps_the_cache_alive
+                    a_required_tier_that_stays_down_fails_the_build
+                    a_failing_tier_can_fail_the_read
+                }
+                read_policies {
+                    each_policy_with_each_state_of_three_tiers
+                    refills_as_the_policy_says
+                    a_predicate_that_panics_refills_nothing
+                    equal_stamps_are_told_apart_by_expiry
+                    nested_compositions_are_one_route
+                }
+                write_policies {
+                    each_policy_with_each_state_of_three_tiers
+                    a_removal_succeeds_where_one_tier_confirms
+                }
+                faults {
+                    a_backend_that_errors
+                    a_backend_that_panics_on_every_call
+                    a_backend_that_hangs_for_ever
+                    a_backend_that_hangs_on_the_blocking_pool
+                    a_backend_that_answers_late
+                    a_backend_that_applies_long_after_it_was_given_up
+                    a_backend_that_applies_but_reports_failure
+                    a_backend_that_refuses_to_open
+                    a_full_mailbox
+                    an_overflowing_quarantine
+                }
+                crashes {
+                    an_actor_killed_while_batches_are_in_flight
+                    an_actor_killed_more_often_than_the_limit
+                    the_supervisor_killed
+                    the_supervisor_killed_for_good
+                }
+                flights {
+                    concurrent_callers_run_one_load
+                    a_cancelled_leader_is_replaced
+                    a_panicking_leader_is_replaced
+                    an_error_is_shared_and_not_kept
+                    a_waiter_has_a_deadline
+                    a_leader_has_a_deadline
+                    a_remove_parts_joiners_before_and_after
+                    a_set_overtakes_a_load
+                    a_clear_parts_joiners_before_and_after
+                    a_broken_tier_does_not_stop_a_load
+                }
+                formats {
+                    postcard_entries_are_read_after_a_change_to_json
+                    json_entries_are_read_after_a_change_to_postcard
+                    a_new_format_is_used_for_what_is_written_next
+                    every_format_and_compressor_reads_back
+                }
+                frames {
+                    damaged_entries_are_counted_misses
+                    truncated_entries_are_counted_misses
+                    foreign_entries_are_counted_misses
+                    entries_under_another_key_are_counted_misses
+                    oversized_entries_are_counted_misses
+                    a_damaged_entry_is_replaced_from_below
+                    entries_of_another_type_are_counted_misses
+                }
+                bad_input {
+                    a_cache_without_tiers
+                    two_tiers_of_one_label
+                    an_empty_label
+                    each_option_that_is_zero
+                    breaker_options_that_cannot_work
+                    formats_with_ids_that_are_not_theirs
+                    a_region_without_a_name
+                    a_region_that_does_not_say_how_long_entries_live
+                    a_region_reopened_with_other_types
+                    a_ttl_of_zero
+                    a_type_that_does_not_read_back
+                    a_value_that_cannot_be_encoded
+                    a_value_over_the_size_limit
+                    a_value_that_the_store_finds_too_large
+                    any_text_as_a_key_through_the_whole_cache
+                }
+            }
+        };
+        ($run:path => $($module:ident { $($case:ident)* })*) => {
+            $(mod $module {
+                $(#[test]
+                fn $case() {
+                    $run(|world| Box::pin(crate::behaviour::$module::$case(world)));
+                })*
+            })*
+        };
+    }
+
+    mod tokio_multi_thread {
+        cases!(crate::behaviour::world::on_tokio);
+    }
+
+    mod tokio_current_thread {
+        cases!(crate::behaviour::world::on_tokio_current_thread);
+    }
+
+    mod async_std {
+        cases!(crate::behaviour::world::on_async_std);
+    }
+
+    mod smol {
+        cases!(crate::behaviour::world::on_smol);
+    }
+
+    mod sim {
+        cases!(crate::behaviour::world::on_sim);
+    }
+}

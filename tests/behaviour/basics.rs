@@ -1,0 +1,218 @@
+//! The operations of a cache and its regions, over healthy tiers.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use tierkeep::{
+    Backend, BackendLabel, Cache, CacheKey, DeleteStatus, Freshness, Hit, KeyPart, MemoryBackend, Region,
+};
+
+use super::store::{Store, patient};
+use super::world::World;
+
+struct Tiers {
+    cache: Cache,
+    region: Region<String, u64>,
+    memory: MemoryBackend,
+    store: Store,
+}
+
+async fn two_tiers(world: &World) -> Tiers {
+    let (memory, store) = (MemoryBackend::entries(100), Store::new("store"));
+    let cache = Cache::builder(world.runtime.clone())
+        .tier(patient(memory.clone()))
+        .tier(store.tier())
+        .build()
+        .await
+        .unwrap();
+    let region = cache.region("names").no_expiry().build().unwrap();
+    Tiers { cache, region, memory, store }
+}
+
+fn from<T>(hit: &Hit<T>) -> &str {
+    hit.tier().map_or("loader", BackendLabel::as_str)
+}
+
+pub(crate) async fn what_is_set_is_read_back(world: World) {
+    let Tiers { region, memory, .. } = two_tiers(&world).await;
+    region.set(&1, "one".to_owned()).await.unwrap();
+    let hit = region.get(&1).await.unwrap();
+    assert_eq!((hit.as_str(), from(&hit), hit.freshness()), ("one", "memory", Freshness::Fresh));
+    assert_eq!(hit.ttl(), None);
+    memory.remove(&region.key(&1)).await.unwrap();
+    let lookup = region.try_get(&1).await.unwrap();
+    let hit = lookup.hit.unwrap();
+    assert_eq!((hit.as_str(), from(&hit)), ("one", "store"));
+    assert!(lookup.degraded.is_empty());
+    region.set(&1, Arc::new("uno".to_owned())).await.unwrap();
+    assert_eq!(**region.get(&1).await.unwrap(), *"uno");
+}
+
+pub(crate) async fn an_absent_key_is_a_miss(world: World) {
+    let Tiers { cache, region, .. } = two_tiers(&world).await;
+    assert!(region.get(&1).await.is_none());
+    let lookup = region.try_get(&1).await.unwrap();
+    assert!(lookup.hit.is_none() && lookup.degraded.is_empty());
+    assert!(!region.contains(&1).await);
+    assert!(!region.remove(&1).await.unwrap());
+    for tier in cache.inspect().tiers {
+        assert_eq!((tier.reads.misses, tier.reads.total()), (3, 3), "{}", tier.label);
+    }
+}
+
+pub(crate) async fn a_removed_key_is_gone_from_every_tier(world: World) {
+    let Tiers { cache, region, memory, store } = two_tiers(&world).await;
+    region.set(&1, "one".to_owned()).await.unwrap();
+    let key = region.key(&1);
+    assert!(store.holds(&key));
+    assert_eq!(cache.remove(&key).await.unwrap(), DeleteStatus::Deleted(2));
+    assert!(region.get(&1).await.is_none());
+    assert!(!store.holds(&key));
+    assert_eq!(memory.usage().entries, Some(0));
+    assert_eq!(cache.remove(&key).await.unwrap(), DeleteStatus::Missing);
+    region.set(&1, "again".to_owned()).await.unwrap();
+    assert!(region.remove(&1).await.unwrap());
+}
+
+pub(crate) async fn many_at_once_keep_their_order(world: World) {
+    let Tiers { cache, region, memory, .. } = two_tiers(&world).await;
+    let keys: Vec<u64> = (0..300).collect();
+    let results = region.set_many(keys.iter().map(|key| (key, format!("v{key}")))).await;
+    assert!(results.len() == 300 && results.iter().all(Result::is_ok));
+    region.remove(&7).await.unwrap();
+    for key in [3, 7, 11] {
+        memory.remove(&region.key(&key)).await.unwrap();
+    }
+    let asked = [11, 7, 299, 1000, 3];
+    let found = region.get_many(&asked).await;
+    let found: Vec<_> = found.iter().map(|hit| hit.as_ref().map(|hit| hit.as_str())).collect();
+    assert_eq!(found, [Some("v11"), None, Some("v299"), None, Some("v3")]);
+    let store = cache.inspect().tiers[1].clone();
+    assert!(store.writes.calls < 300, "they go in batches: {:?}", store.writes);
+}
+
+pub(crate) async fn a_region_s_clear_leaves_other_regions(world: World) {
+    let Tiers { cache, region, store, .. } = two_tiers(&world).await;
+    let other: Region<String, u64> = cache.region("others").no_expiry().build().unwrap();
+    region.set(&1, "one".to_owned()).await.unwrap();
+    other.set(&1, "other".to_owned()).await.unwrap();
+    region.clear().await.unwrap();
+    assert!(region.get(&1).await.is_none() && !region.contains(&1).await);
+    assert_eq!(**other.get(&1).await.unwrap(), *"other");
+    // This store cannot clear: its bytes are hidden by their stamp.
+    assert!(store.holds(&region.key(&1)));
+    assert!(cache.inspect().tiers[1].reads.cleared > 0);
+    region.set(&1, "new".to_owned()).await.unwrap();
+    assert_eq!(**region.get(&1).await.unwrap(), *"new");
+}
+
+pub(crate) async fn a_cache_s_clear_takes_everything(world: World) {
+    let store = Store::new("store").can_clear();
+    let memory = MemoryBackend::entries(100);
+    let builder = Cache::builder(world.runtime.clone()).tier(patient(memory.clone())).tier(store.tier());
+    let cache = builder.build().await.unwrap();
+    let regions: [Region<u64, u64>; 2] =
+        ["a", "b"].map(|name| cache.region(name).no_expiry().build().unwrap());
+    for region in &regions {
+        region.set(&1, 1).await.unwrap();
+    }
+    cache.clear().await.unwrap();
+    for region in &regions {
+        assert!(region.get(&1).await.is_none());
+    }
+    assert!(store.map().is_empty());
+    world.until("memory has let go too", || memory.usage().entries == Some(0)).await;
+}
+
+pub(crate) async fn a_lower_hit_refills_the_tiers_above(world: World) {
+    let stores = [Store::new("first"), Store::new("second")];
+    let memory = MemoryBackend::entries(100);
+    let cache = Cache::builder(world.runtime.clone())
+        .tier(patient(memory.clone()))
+        .tier(stores[0].tier())
+        .tier(stores[1].tier())
+        .build()
+        .await
+        .unwrap();
+    let region: Region<u64, u64> = cache.region("r").no_expiry().build().unwrap();
+    region.set(&1, 11).await.unwrap();
+    memory.remove(&region.key(&1)).await.unwrap();
+    stores[0].map().wipe();
+    assert_eq!(from(&region.get(&1).await.unwrap()), "second");
+    let fills = || cache.inspect().tiers.iter().map(|tier| tier.writes.fills).collect::<Vec<_>>();
+    world.until("both are refilled", || fills() == [1, 1, 0]).await;
+    assert_eq!(from(&region.get(&1).await.unwrap()), "memory");
+    memory.remove(&region.key(&1)).await.unwrap();
+    let hit = region.get(&1).await.unwrap();
+    assert_eq!((*hit, from(&hit)), (11, "first"));
+}
+
+pub(crate) async fn contains_refills_nothing(world: World) {
+    let Tiers { cache, region, memory, .. } = two_tiers(&world).await;
+    region.set(&1, "one".to_owned()).await.unwrap();
+    memory.remove(&region.key(&1)).await.unwrap();
+    assert!(region.contains(&1).await);
+    world.settle().await;
+    assert_eq!(cache.inspect().tiers[0].writes.fills, 0);
+    assert_eq!(memory.usage().entries, Some(0));
+}
+
+pub(crate) async fn a_loaded_value_reaches_every_tier(world: World) {
+    let Tiers { cache, region, memory, store } = two_tiers(&world).await;
+    let load = async || Ok::<_, Infallible>("loaded".to_owned());
+    let hit = region.get_or_load(&1, load).await.unwrap();
+    assert_eq!((hit.as_str(), from(&hit)), ("loaded", "loader"));
+    // The topmost memory tier has it at once.
+    let unused = async || -> Result<String, Infallible> { panic!("it is there") };
+    assert_eq!(from(&region.get_or_load(&1, unused).await.unwrap()), "memory");
+    world.until("the store has it too", || store.holds(&region.key(&1))).await;
+    world.until("and has said so", || cache.inspect().tiers[1].writes.fills == 1).await;
+    memory.remove(&region.key(&1)).await.unwrap();
+    assert_eq!(from(&region.get_or_load(&1, unused).await.unwrap()), "store");
+}
+
+pub(crate) async fn clones_are_the_same_cache(world: World) {
+    let Tiers { cache, region, .. } = two_tiers(&world).await;
+    let clone = cache.clone();
+    let again: Region<String, u64> = clone.region("names").no_expiry().build().unwrap();
+    let copy = region.clone();
+    region.set(&1, "one".to_owned()).await.unwrap();
+    assert_eq!(**again.get(&1).await.unwrap(), *"one");
+    assert_eq!(**copy.get(&1).await.unwrap(), *"one");
+    assert_eq!((copy.name(), copy.cache().inspect().tiers.len()), ("names", 2));
+    again.remove(&1).await.unwrap();
+    assert!(region.get(&1).await.is_none());
+}
+
+pub(crate) async fn keys_made_by_hand_and_regions_meet(world: World) {
+    let Tiers { cache, region, .. } = two_tiers(&world).await;
+    let key = CacheKey::new("names", 1, [KeyPart::flag("5")]);
+    assert_eq!(region.key(&5), key);
+    cache.set::<String>(&key, "five".to_owned(), None).await.unwrap();
+    assert_eq!(**region.get(&5).await.unwrap(), *"five");
+    assert_eq!(**cache.get::<String>(&key).await.unwrap(), *"five");
+    assert_eq!(**cache.try_get::<String>(&key).await.unwrap().hit.unwrap(), *"five");
+    cache.remove(&key).await.unwrap();
+    assert!(cache.get::<String>(&key).await.is_none());
+}
+
+pub(crate) async fn versions_of_a_region_are_apart(world: World) {
+    let Tiers { cache, region, .. } = two_tiers(&world).await;
+    let next: Region<String, u64> = cache.region("names").version(2).no_expiry().build().unwrap();
+    region.set(&1, "old schema".to_owned()).await.unwrap();
+    assert!(next.get(&1).await.is_none());
+    next.set(&1, "new schema".to_owned()).await.unwrap();
+    assert_eq!(**region.get(&1).await.unwrap(), *"old schema");
+    next.clear().await.unwrap();
+    assert!(region.get(&1).await.is_none(), "a clear takes every version");
+}
+
+pub(crate) async fn inspection_serialises(world: World) {
+    let Tiers { cache, region, .. } = two_tiers(&world).await;
+    region.set(&1, "one".to_owned()).await.unwrap();
+    let json: serde_json::Value = serde_json::to_value(cache.inspect()).unwrap();
+    assert_eq!(json["runtime"], world.runtime.name());
+    assert_eq!(json["tiers"][1]["label"], "store");
+    assert_eq!(json["tiers"][1]["writes"]["applied"], 1);
+    assert_eq!(json["tiers"][0]["breaker"], "closed");
+}
