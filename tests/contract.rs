@@ -1,4 +1,5 @@
 //! Every built-in backend keeps the contract, and so do backends behind pointers and adapters.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
