@@ -22,6 +22,13 @@ mod memory_by_bytes {
     tierkeep::backend_contract!(|case| super::on_smol(case, tierkeep::MemoryBackend::bytes(256 << 20)));
 }
 
+#[cfg(feature = "moka")]
+mod moka {
+    tierkeep::backend_contract!(|case| {
+        super::on_smol(case, tierkeep::backend::MokaBackend::entries(10_000));
+    });
+}
+
 #[cfg(feature = "disk")]
 mod disk {
     fn run(case: tierkeep::backend::contract::Case) {

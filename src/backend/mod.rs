@@ -331,7 +331,7 @@ pub trait Port: Send + Sync + 'static {
     /// Removes an entry.
     fn remove(&self, key: &CacheKey) -> DeleteStatus;
 
-    /// How many entries it holds.
+    /// How many entries it holds; the count of some stores lags behind their writes.
     fn len(&self) -> usize;
 
     /// Whether it holds none.
