@@ -86,6 +86,8 @@ pub use key::{CacheKey, KeyHash, KeyHasher, KeyPart, KeyParts, KeyProbe, KeyWrit
 pub use key_format::CacheKeyFormat;
 pub use observe::{Inspection, TierInspection};
 #[cfg(feature = "testing")]
+pub use order::FenceCounts;
+#[cfg(feature = "testing")]
 pub use planted::{Plant, plant, plant_everywhere};
 pub use region::{Region, RegionBuilder};
 pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};

@@ -12,6 +12,7 @@ use futures_util::task::AtomicWaker;
 use super::breaker::{Admission, Breaker};
 use super::call;
 use super::counters::Counters;
+use super::gate::Gate;
 use super::ledger::{Attempt, Ledger, Refusal};
 use super::message::{Change, Fill, Finished, Mutation, Open, ReadOp, Settled, Settlement};
 use super::options::{Tier, TierOptions};
@@ -26,11 +27,6 @@ use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, RuntimeHandle, panic_message};
 use crate::value::{BackendLabel, DeleteStatus, Meta, Stamp, Timestamp};
 
-/// Some key is in quarantine.
-const QUARANTINE: u32 = 1;
-/// The whole tier reads as a miss.
-const BYPASS: u32 = 2;
-
 pub(crate) struct TierCore {
     this: Weak<Self>,
     pub(crate) label: BackendLabel,
@@ -42,8 +38,7 @@ pub(crate) struct TierCore {
     pub(crate) order: Arc<Order>,
     pub(crate) counters: Counters,
     pub(super) breaker: Breaker,
-    /// What reads have to look at before the store: zero means nothing. Written under the ledger's lock.
-    gate: AtomicU32,
+    gate: Gate,
     /// Entries stamped at or before this are absent: what a bypassed tier may have missed.
     hidden: AtomicU64,
     ledger: Mutex<Ledger>,
@@ -94,7 +89,7 @@ impl TierCore {
             runtime: runtime.clone(),
             order: Arc::clone(order),
             counters: Counters::default(),
-            gate: AtomicU32::new(0),
+            gate: Gate::open(),
             hidden: AtomicU64::new(0),
             queue: Mutex::default(),
             room: AtomicWaker::new(),
@@ -119,12 +114,10 @@ impl TierCore {
     /// Why the key may not be read here now, if it may not. To be asked *before* the store is read: between a later
     /// look and the read, a repair could lift the quarantine after the read had already seen the old value.
     pub(crate) fn blocked(&self, key: &CacheKey) -> Option<Error> {
-        // Acquire pairs with the store under the ledger's lock, before the mutation returned to its caller.
-        let gate = self.gate.load(Ordering::Acquire);
-        if gate == 0 || (planted(Plant::PortIgnoresQuarantine) && self.port.is_some()) {
+        if self.gate.is_open() || (planted(Plant::PortIgnoresQuarantine) && self.port.is_some()) {
             return None;
         }
-        let why = if gate & BYPASS != 0 {
+        let why = if self.gate.is_bypassed() {
             "the tier is bypassed until it has been cleared: too many of its keys were in quarantine"
         } else if lock(&self.ledger).is_quarantined(key) {
             "the key is in quarantine: the tier has not confirmed its last change"
@@ -136,7 +129,7 @@ impl TierCore {
 
     /// Whether nothing at all is blocked: one load.
     pub(crate) fn is_open(&self) -> bool {
-        self.gate.load(Ordering::Acquire) == 0
+        self.gate.is_open()
     }
 
     /// Whether an entry with these stamps is older than what the tier may have missed.
@@ -217,7 +210,7 @@ impl TierCore {
     /// A fill reached the actor. It is void if a mutation of its stripe began since its fence was taken, and given up
     /// if one of its key is on its way or the key is in quarantine.
     pub(crate) fn fill(self: &Arc<Self>, fill: Fill) {
-        if self.gate.load(Ordering::Acquire) & BYPASS != 0 {
+        if self.gate.is_bypassed() {
             return Counters::one(&self.counters.fills_dropped);
         }
         // Under the lock, so that no mutation of the key can be announced between the check and the attempt, which
@@ -233,8 +226,7 @@ impl TierCore {
 
     /// Why a mutation cannot be sent now, if it cannot.
     fn refusal(&self, mutation: &Mutation) -> Option<Refusal> {
-        let gate = self.gate.load(Ordering::Acquire);
-        if gate & BYPASS != 0 {
+        if self.gate.is_bypassed() {
             let error = Error::new(ErrorKind::Unavailable, "the tier is bypassed until it has been cleared");
             return Some(Refusal::Bypassed(error));
         }
@@ -273,18 +265,17 @@ impl TierCore {
 
     /// Brings the gate in line with the ledger, before the lock is released and anyone is told.
     fn set_gate(&self, ledger: &mut Ledger) -> bool {
-        let mut gate = self.gate.load(Ordering::Relaxed);
-        if gate & BYPASS == 0 && ledger.quarantined > self.options.quarantine {
+        let mut bypassed = self.gate.is_bypassed();
+        if !bypassed && ledger.quarantined > self.options.quarantine {
             // Exact no longer: the whole tier reads as a miss until it answers again and a clear has been recorded.
-            gate |= BYPASS;
+            bypassed = true;
             Counters::one(&self.counters.bypasses);
         }
-        if gate & BYPASS != 0 && ledger.quarantined > 0 {
+        if bypassed && ledger.quarantined > 0 {
             ledger.forget_quarantines();
         }
-        gate = (gate & BYPASS) | if ledger.quarantined > 0 { QUARANTINE } else { 0 };
-        self.gate.store(gate, Ordering::Release);
-        gate != 0
+        self.gate.set(ledger.quarantined > 0, bypassed);
+        bypassed || ledger.quarantined > 0
     }
 
     fn count(&self, finished: &Finished) {
@@ -519,7 +510,7 @@ impl TierCore {
     // ---- repair of the whole tier
 
     pub(crate) fn is_bypassed(&self) -> bool {
-        self.gate.load(Ordering::Acquire) & BYPASS != 0
+        self.gate.is_bypassed()
     }
 
     /// Whether nothing that was sent before could still be applied.
@@ -531,13 +522,13 @@ impl TierCore {
     pub(super) fn lift_bypass(&self, stamp: Stamp) {
         self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
         let mut ledger = lock(&self.ledger);
-        self.gate.fetch_and(!BYPASS, Ordering::SeqCst);
+        self.gate.set(ledger.quarantined > 0, false);
         self.set_gate(&mut ledger);
     }
 
     /// Whether the repair task has something to do, now or later.
     pub(super) fn needs_repair(&self) -> bool {
-        self.gate.load(Ordering::Acquire) != 0 || !lock(&self.clears).is_empty()
+        !self.gate.is_open() || !lock(&self.clears).is_empty()
     }
 
     /// Sends the repairs that can be sent: into the store's port, or as calls.

@@ -10,6 +10,7 @@ mod breaker;
 mod call;
 mod core;
 mod counters;
+mod gate;
 mod ledger;
 mod message;
 mod options;
