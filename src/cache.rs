@@ -248,6 +248,18 @@ impl Cache {
         let _ = self.inner.engine.supervisor.try_send(Envelope::new(crate::composition::Report::Crash));
     }
 
+    /// Begins to watch which fences are void in vain: for tests. Slows every read that leaves the topmost tier.
+    #[cfg(feature = "testing")]
+    pub fn watch_fences(&self) {
+        self.inner.engine.order.fences.witness.watch();
+    }
+
+    /// How often fences were void since [`watch_fences`](Self::watch_fences), and how often in vain: for tests.
+    #[cfg(feature = "testing")]
+    pub fn fence_counts(&self) -> crate::FenceCounts {
+        self.inner.engine.order.fences.witness.counts()
+    }
+
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.inner.engine
     }

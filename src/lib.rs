@@ -91,6 +91,8 @@ pub use observe::{
     Inspection, TierInspection,
 };
 #[cfg(feature = "testing")]
+pub use order::FenceCounts;
+#[cfg(feature = "testing")]
 pub use planted::{Plant, plant, plant_everywhere};
 pub use region::{Region, RegionBuilder};
 pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};

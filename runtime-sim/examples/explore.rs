@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use tierkeep::{Plant, plant};
+use tierkeep::{FenceCounts, Plant, plant};
 use tierkeep_sim::exploration::{Scenario, newest_stamp_wins, run, shrink};
 
 struct Arguments {
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         totals.play(&scenario, arguments.twice);
     }
     totals.print();
-    if totals.violations + totals.stalls + totals.diverged == 0 {
+    if totals.violations + totals.stalls + totals.diverged == 0 && totals.is_below_ceiling() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -124,7 +124,14 @@ struct Totals {
     fills: u64,
     fills_void: u64,
     faults: BTreeMap<&'static str, u64>,
+    /// By stripes of the table.
+    fences: BTreeMap<usize, FenceCounts>,
 }
+
+/// The share of fences that may be void in vain with the default table. Nothing but keys that share a stripe makes
+/// them so: of `n` keys that are written at once, one in 4,096 / `n`.
+const VAIN_CEILING: f64 = 0.005;
+const DEFAULT_STRIPES: usize = 4096;
 
 impl Totals {
     fn play(&mut self, scenario: &Scenario, twice: bool) {
@@ -134,6 +141,10 @@ impl Totals {
         self.hits += outcome.hits;
         self.fills += outcome.fills;
         self.fills_void += outcome.fills_void;
+        let fences = self.fences.entry(scenario.stripes).or_default();
+        fences.asked += outcome.fences.asked;
+        fences.void += outcome.fences.void;
+        fences.in_vain += outcome.fences.in_vain;
         for (fault, n) in &outcome.faults {
             *self.faults.entry(fault).or_default() += n;
         }
@@ -166,12 +177,32 @@ impl Totals {
         );
     }
 
+    /// Whether the default table costs no more refills than stated.
+    fn is_below_ceiling(&self) -> bool {
+        let fences = self.fences.get(&DEFAULT_STRIPES).copied().unwrap_or_default();
+        fences.in_vain as f64 <= VAIN_CEILING * fences.asked as f64
+    }
+
     fn print(&self) {
         for (fault, n) in &self.faults {
             println!("fault {fault} {n}");
         }
         let share = 100.0 * self.fills_void as f64 / (self.fills + self.fills_void).max(1) as f64;
         println!("hits {} fills {} void {} ({share:.1} %)", self.hits, self.fills, self.fills_void);
+        for (stripes, fences) in &self.fences {
+            let percent = |n: u64| 100.0 * n as f64 / fences.asked.max(1) as f64;
+            println!(
+                "fences of {stripes} stripes: asked {} void {:.2} % in vain {:.2} %{}",
+                fences.asked,
+                percent(fences.void),
+                percent(fences.in_vain),
+                if *stripes == DEFAULT_STRIPES {
+                    format!(" (ceiling {:.2} %)", 100.0 * VAIN_CEILING)
+                } else {
+                    String::new()
+                }
+            );
+        }
         println!(
             "seeds={} ops_checked={} faults={} violations={} stalls={} diverged={}",
             self.seeds,

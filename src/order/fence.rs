@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::witness::Witness;
 use crate::planted::{Plant, planted};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -16,6 +17,7 @@ const BUSY: u64 = (1 << 24) - 1;
 pub(crate) struct Fences {
     stripes: Box<[AtomicU64]>,
     all: AtomicU64,
+    pub(crate) witness: Witness,
 }
 
 /// What a stripe looked like before something was read below.
@@ -24,13 +26,19 @@ pub(crate) struct Fence {
     hash: u64,
     seen: u64,
     seen_all: u64,
+    /// For the witness.
+    own: u64,
 }
 
 impl Fences {
     /// A table of `stripes`, brought up to a power of two.
     pub(crate) fn new(stripes: usize) -> Self {
         let stripes = stripes.max(1).next_power_of_two();
-        Self { stripes: (0..stripes).map(|_| AtomicU64::new(0)).collect(), all: AtomicU64::new(0) }
+        Self {
+            stripes: (0..stripes).map(|_| AtomicU64::new(0)).collect(),
+            all: AtomicU64::new(0),
+            witness: Witness::default(),
+        }
     }
 
     fn index(&self, hash: u64) -> usize {
@@ -41,18 +49,19 @@ impl Fences {
 
     /// Marks the key's stripe busy, and moved, until the guard is dropped.
     pub(crate) fn begin(self: &Arc<Self>, hash: u64) -> Busy {
-        let index = self.index(hash);
+        self.witness.begin(Some(hash));
         // SeqCst here and in `take` and `holds`: a reader that took its fence before this and reads below after it
         // must fail the check later. Both are one location, so coherence gives it; SeqCst costs nothing more on a
         // read-modify-write and keeps the argument short.
-        self.stripes[index].fetch_add(BEGIN, Ordering::SeqCst);
-        Busy { fences: Arc::clone(self), stripe: Some(index) }
+        self.stripes[self.index(hash)].fetch_add(BEGIN, Ordering::SeqCst);
+        Busy { fences: Arc::clone(self), hash: Some(hash) }
     }
 
     /// Marks every stripe busy, and moved, until the guard is dropped.
     pub(crate) fn begin_all(self: &Arc<Self>) -> Busy {
+        self.witness.begin(None);
         self.all.fetch_add(BEGIN, Ordering::SeqCst);
-        Busy { fences: Arc::clone(self), stripe: None }
+        Busy { fences: Arc::clone(self), hash: None }
     }
 
     /// Takes a fence, to be taken *before* anything is read below. A mutation under way voids it: `None`.
@@ -60,7 +69,8 @@ impl Fences {
         let seen = self.stripes[self.index(hash)].load(Ordering::SeqCst);
         let seen_all = self.all.load(Ordering::SeqCst);
         let free = planted(Plant::NoFence) || planted(Plant::FenceBusy) || (seen | seen_all) & BUSY == 0;
-        free.then_some(Fence { hash, seen, seen_all })
+        let own = self.witness.taken(hash, !free);
+        free.then_some(Fence { hash, seen, seen_all, own })
     }
 
     /// Whether no mutation of the stripe began since the fence was taken. Asked by the tier's actor, which applies
@@ -69,11 +79,13 @@ impl Fences {
         let seen = self.stripes[self.index(fence.hash)].load(Ordering::SeqCst);
         let seen_all = self.all.load(Ordering::SeqCst);
         let same_version = |a: u64, b: u64| a & !BUSY == b & !BUSY;
-        planted(Plant::NoFence)
+        let holds = planted(Plant::NoFence)
             || (planted(Plant::FenceBusy)
                 && same_version(seen, fence.seen)
                 && same_version(seen_all, fence.seen_all))
-            || (seen == fence.seen && seen_all == fence.seen_all)
+            || (seen == fence.seen && seen_all == fence.seen_all);
+        self.witness.held(fence.hash, fence.own, !holds);
+        holds
     }
 }
 
@@ -81,13 +93,15 @@ impl Fences {
 #[derive(Debug)]
 pub(crate) struct Busy {
     fences: Arc<Fences>,
-    stripe: Option<usize>,
+    /// Of the key; `None`: every stripe.
+    hash: Option<u64>,
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let stripe = match self.stripe {
-            Some(index) => &self.fences.stripes[index],
+        self.fences.witness.end(self.hash);
+        let stripe = match self.hash {
+            Some(hash) => &self.fences.stripes[self.fences.index(hash)],
             None => &self.fences.all,
         };
         stripe.fetch_sub(1, Ordering::SeqCst);

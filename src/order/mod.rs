@@ -13,10 +13,13 @@
 mod clears;
 mod clock;
 mod fence;
+mod witness;
 
 pub(crate) use clears::Clears;
 pub(crate) use clock::HybridClock;
 pub(crate) use fence::{Busy, Fence, Fences};
+#[cfg(feature = "testing")]
+pub use witness::FenceCounts;
 
 use std::sync::Arc;
 

@@ -13,6 +13,7 @@ use super::breaker::{Admission, Breaker, BreakerState, Watch};
 use super::call;
 use super::counters::Counters;
 use super::decodes::Decodes;
+use super::gate::Gate;
 use super::ledger::{Attempt, Ledger, Refusal};
 use super::message::{Change, Fill, Finished, Mutation, Open, ReadOp, Settled, Settlement};
 use super::options::{Tier, TierOptions};
@@ -28,13 +29,6 @@ use crate::planted::{Plant, planted};
 use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, RuntimeHandle, panic_message};
 use crate::value::{BackendLabel, DeleteStatus, Meta, Stamp, Timestamp};
-
-/// Some key is in quarantine.
-const QUARANTINE: u32 = 1;
-/// The whole tier reads as a miss.
-const BYPASS: u32 = 2;
-/// The bypass stays until an operator ends it.
-const HELD: u32 = 4;
 
 pub(crate) struct TierCore {
     this: Weak<Self>,
@@ -52,8 +46,7 @@ pub(crate) struct TierCore {
     /// Of a read-only tier: what it may no longer show.
     pub(crate) overruled: Overruled,
     pub(super) breaker: Breaker,
-    /// What reads have to look at before the store: zero means nothing. Written under the ledger's lock.
-    gate: AtomicU32,
+    gate: Gate,
     /// Entries stamped at or before this are absent: what a bypassed tier may have missed.
     hidden: AtomicU64,
     ledger: Mutex<Ledger>,
@@ -114,7 +107,7 @@ impl TierCore {
             runtime: runtime.clone(),
             order: Arc::clone(order),
             counters: Counters::default(),
-            gate: AtomicU32::new(0),
+            gate: Gate::open(),
             hidden: AtomicU64::new(0),
             queue: Mutex::default(),
             room: AtomicWaker::new(),
@@ -139,14 +132,12 @@ impl TierCore {
     /// Why the key may not be read here now, if it may not. To be asked *before* the store is read: between a later
     /// look and the read, a repair could lift the quarantine after the read had already seen the old value.
     pub(crate) fn blocked(&self, key: &CacheKey) -> Option<Error> {
-        // Acquire pairs with the store under the ledger's lock, before the mutation returned to its caller.
-        let gate = self.gate.load(Ordering::Acquire);
-        if gate == 0 || (planted(Plant::PortIgnoresQuarantine) && self.port.is_some()) {
+        if self.gate.is_open() || (planted(Plant::PortIgnoresQuarantine) && self.port.is_some()) {
             return None;
         }
-        let why = if gate & HELD != 0 {
+        let why = if self.gate.is_held() {
             "the tier is bypassed by an operator"
-        } else if gate & BYPASS != 0 {
+        } else if self.gate.is_bypassed() {
             "the tier is bypassed until it has been cleared: too many of its keys were in quarantine"
         } else if lock(&self.ledger).is_quarantined(key) {
             "the key is in quarantine: the tier has not confirmed its last change"
@@ -158,7 +149,7 @@ impl TierCore {
 
     /// Whether nothing at all is blocked: one load.
     pub(crate) fn is_open(&self) -> bool {
-        self.gate.load(Ordering::Acquire) == 0
+        self.gate.is_open()
     }
 
     /// Whether an entry with these stamps is older than what the tier may have missed.
@@ -274,7 +265,7 @@ impl TierCore {
     /// A fill reached the actor. It is void if a mutation of its stripe began since its fence was taken, and given up
     /// if one of its key is on its way or the key is in quarantine.
     pub(crate) fn fill(self: &Arc<Self>, fill: Fill) {
-        if self.gate.load(Ordering::Acquire) & BYPASS != 0 {
+        if self.gate.is_bypassed() {
             return Counters::one(&self.counters.fills_dropped);
         }
         // Under the lock, so that no mutation of the key can be announced between the check and the attempt, which
@@ -290,8 +281,7 @@ impl TierCore {
 
     /// Why a mutation cannot be sent now, if it cannot.
     fn refusal(&self, mutation: &Mutation) -> Option<Refusal> {
-        let gate = self.gate.load(Ordering::Acquire);
-        if gate & BYPASS != 0 {
+        if self.gate.is_bypassed() {
             let error = Error::new(ErrorKind::Unavailable, "the tier is bypassed until it has been cleared");
             return Some(Refusal::Bypassed(error));
         }
@@ -330,19 +320,18 @@ impl TierCore {
 
     /// Brings the gate in line with the ledger, before the lock is released and anyone is told.
     fn set_gate(&self, ledger: &mut Ledger) -> bool {
-        let mut gate = self.gate.load(Ordering::Relaxed);
-        if gate & BYPASS == 0 && ledger.quarantined > self.options.quarantine {
+        let mut bypassed = self.gate.is_bypassed();
+        if !bypassed && ledger.quarantined > self.options.quarantine {
             // Exact no longer: the whole tier reads as a miss until it answers again and a clear has been recorded.
-            gate |= BYPASS;
+            bypassed = true;
             Counters::one(&self.counters.bypasses);
             self.tell(EventKind::BypassBegan { by: BypassCause::QuarantineOverflow });
         }
-        if gate & BYPASS != 0 && ledger.quarantined > 0 {
+        if bypassed && ledger.quarantined > 0 {
             ledger.forget_quarantines();
         }
-        gate = (gate & (BYPASS | HELD)) | if ledger.quarantined > 0 { QUARANTINE } else { 0 };
-        self.gate.store(gate, Ordering::Release);
-        gate != 0
+        self.gate.set(ledger.quarantined > 0, bypassed);
+        bypassed || ledger.quarantined > 0
     }
 
     fn count(&self, finished: &Finished) {
@@ -585,34 +574,30 @@ impl TierCore {
     // ---- repair of the whole tier
 
     pub(crate) fn is_bypassed(&self) -> bool {
-        self.gate.load(Ordering::Acquire) & BYPASS != 0
+        self.gate.is_bypassed()
     }
 
     /// Whether an operator holds the tier in bypass.
     pub(super) fn is_held(&self) -> bool {
-        self.gate.load(Ordering::Acquire) & HELD != 0
+        self.gate.is_held()
     }
 
     /// Why the tier is bypassed, if it is.
     pub(crate) fn bypass_cause(&self) -> Option<BypassCause> {
-        match self.gate.load(Ordering::Acquire) {
-            gate if gate & HELD != 0 => Some(BypassCause::Operator),
-            gate if gate & BYPASS != 0 => Some(BypassCause::QuarantineOverflow),
-            _ => None,
+        match (self.gate.is_held(), self.gate.is_bypassed()) {
+            (true, _) => Some(BypassCause::Operator),
+            (false, true) => Some(BypassCause::QuarantineOverflow),
+            (false, false) => None,
         }
     }
 
     /// Bypasses the tier until it is told otherwise. Then it is made safe as after an overflow, and serves again.
     pub(crate) fn hold_bypass(self: &Arc<Self>, on: bool) {
         self.with_ledger(|_, _| {
-            let gate = self.gate.load(Ordering::Relaxed);
-            if on {
-                self.gate.store(gate | BYPASS | HELD, Ordering::SeqCst);
-                if gate & BYPASS == 0 {
-                    self.tell(EventKind::BypassBegan { by: BypassCause::Operator });
-                }
-            } else {
-                self.gate.store(gate & !HELD, Ordering::SeqCst);
+            let was_bypassed = self.gate.is_bypassed();
+            self.gate.hold(on);
+            if on && !was_bypassed {
+                self.tell(EventKind::BypassBegan { by: BypassCause::Operator });
             }
         });
     }
@@ -626,10 +611,10 @@ impl TierCore {
     pub(super) fn lift_bypass(&self, stamp: Stamp) {
         self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
         let mut ledger = lock(&self.ledger);
-        if self.is_held() {
+        if self.gate.is_held() {
             return;
         }
-        self.gate.fetch_and(!BYPASS, Ordering::SeqCst);
+        self.gate.set(ledger.quarantined > 0, false);
         self.set_gate(&mut ledger);
         self.tell(EventKind::BypassEnded);
     }
@@ -637,8 +622,7 @@ impl TierCore {
     /// Whether the repair task has something to do, now or later.
     pub(super) fn needs_repair(&self) -> bool {
         // What an operator holds in bypass is made good when it is let go.
-        let gate = self.gate.load(Ordering::Acquire);
-        (gate != 0 && gate & HELD == 0) || !lock(&self.clears).is_empty()
+        (!self.gate.is_open() && !self.gate.is_held()) || !lock(&self.clears).is_empty()
     }
 
     /// Sends the repairs that can be sent: into the store's port, or as calls.

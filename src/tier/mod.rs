@@ -11,6 +11,7 @@ mod call;
 mod core;
 mod counters;
 mod decodes;
+mod gate;
 mod ledger;
 mod message;
 mod options;

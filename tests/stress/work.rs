@@ -23,9 +23,14 @@ impl Dice {
         (z ^ (z >> 31)) % sides
     }
 
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        let sides = from.len() as u64;
+        from[usize::try_from(self.roll(sides)).expect("less than the length")]
+    }
+
     /// Mostly nothing, so that operations meet.
     fn pause(&mut self) -> Duration {
-        let most = [0, 0, 0, 100, 2_000][self.roll(5) as usize];
+        let most = self.pick(&[0, 0, 0, 100, 2_000]);
         Duration::from_micros(self.roll(most + 1))
     }
 }
@@ -71,7 +76,7 @@ impl World {
             880..=969 => Box::pin(self.update(round, row)),
             970..=979 => Box::pin(self.clear(round)),
             980..=995 => {
-                let label = ["memory", "remote", "low"][dice.roll(3) as usize];
+                let label = dice.pick(&["memory", "remote", "low"]);
                 Box::pin(async move { self.cache.crash_tier(label) })
             }
             _ => Box::pin(async move { self.cache.crash_supervisor() }),

@@ -10,7 +10,8 @@ use tierkeep::codec::CodecOptions;
 use tierkeep::composition::RefillPolicy;
 use tierkeep::runtime::{ActorState, RestartPolicy, RuntimeHandle};
 use tierkeep::{
-    BackendResult, BreakerOptions, Cache, CacheKey, CacheValue, DeleteStatus, Hit, Raw, Region, Tier,
+    BackendResult, BreakerOptions, Cache, CacheKey, CacheValue, DeleteStatus, FenceCounts, Hit, Raw, Region,
+    Tier,
 };
 
 use super::scenario::{Kind, Loader, Scenario, Step, StepKind, TierPlan};
@@ -41,8 +42,8 @@ pub struct Outcome {
     pub fills: u64,
     /// Those given up because their fence was void.
     pub fills_void: u64,
-    /// Those given up although no mutation of their own key had come between, only one that shares its stripe.
-    pub fills_void_in_vain: u64,
+    /// Fences: how many were asked for, void, and void in vain (because of another key of their stripe).
+    pub fences: FenceCounts,
     /// A hash over everything the simulator decided.
     pub trace: u64,
 }
@@ -130,6 +131,7 @@ async fn play(scenario: Scenario, sim: crate::SimRuntime, plans: Arc<Mutex<Vec<F
         Ok(cache) => cache,
         Err(error) => return broken(format!("the cache did not build: {error}")),
     };
+    cache.watch_fences();
     let open = |name: &str| {
         let region = cache.region::<Row, u64>(name).load_deadline(Duration::from_secs(2));
         match scenario.ttl {
@@ -522,6 +524,7 @@ impl World {
     fn count_engine(&self) {
         let inspection = self.cache.inspect();
         let mut watch = self.watch();
+        watch.outcome.fences = self.cache.fence_counts();
         for tier in &inspection.tiers {
             watch.strike("full_mailbox", tier.reads.overloaded);
             watch.strike("bypass", tier.writes.bypasses);
