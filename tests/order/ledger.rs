@@ -183,7 +183,7 @@ pub(crate) fn an_overtaken_mutation_that_times_out_does_not_undo_its_successor()
 pub(crate) fn an_overtaken_mutation_that_times_out_does_not_lose_its_successor() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
-        let (cache, region) = open(builder(&rt).tier(tier(&low).concurrency(1))).await;
+        let (cache, region) = open(builder(&rt).tier(tier(&low).concurrency(1).batch_keys(1))).await;
         let (key, other) = (region.key("k"), region.key("other"));
         let v0 = low.catch(Kind::Write, &key);
         let first = putting(&rt, &region, "k", "v0");
