@@ -128,7 +128,10 @@ impl Engine {
                     break;
                 }
                 Ok(None) => missed.push(index),
-                Err(error) => reading.note(&route.tiers[index], error),
+                Err(error) => {
+                    missed.extend(is_damaged(&error).then_some(index));
+                    reading.note(&route.tiers[index], error);
+                }
             }
         }
         missed
@@ -152,7 +155,10 @@ impl Engine {
                     break;
                 }
                 Ok(None) => missed.push(index),
-                Err(error) => reading.note(&route.tiers[index], error),
+                Err(error) => {
+                    missed.extend(is_damaged(&error).then_some(index));
+                    reading.note(&route.tiers[index], error);
+                }
             }
         }
         missed
@@ -172,7 +178,10 @@ impl Engine {
             match result {
                 Ok(Some(found)) => hits.push(found),
                 Ok(None) => missed.push(index),
-                Err(error) => reading.note(&route.tiers[index], error),
+                Err(error) => {
+                    missed.extend(is_damaged(&error).then_some(index));
+                    reading.note(&route.tiers[index], error);
+                }
             }
         }
         // `None` is "never expires", and so the latest. On a tie the topmost wins: `max_by_key` takes the last.
@@ -381,6 +390,11 @@ impl Reading {
         }
         self.degraded.push(error);
     }
+}
+
+/// Whether what the tier holds is of no use to anyone, so that a refill may replace it.
+fn is_damaged(error: &Error) -> bool {
+    error.kind() == ErrorKind::Decode
 }
 
 pub(super) fn rejection(reason: RejectReason) -> Error {

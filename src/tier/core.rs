@@ -194,8 +194,14 @@ impl TierCore {
 
     /// Takes a read into the queue. The actor sends it on when its mailbox has no more.
     pub(crate) fn enqueue_read(&self, read: ReadOp) {
-        if lock(&self.queue).push_read(read) {
-            Counters::one(&self.counters.joined_reads);
+        let pushed = lock(&self.queue).push_read(read);
+        match pushed {
+            Ok(false) => {}
+            Ok(true) => Counters::one(&self.counters.joined_reads),
+            Err(read) => {
+                let message = "too many reads of the key wait for the tier";
+                read.answer(Err(Error::new(ErrorKind::Overloaded, message)));
+            }
         }
     }
 
