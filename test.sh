@@ -108,6 +108,9 @@ other_examples() {
     done
 }
 
+# Starts a service, asks it for its metrics and traces, and ends by itself.
+telemetry_example() { cargo run -q -p axum-telemetry >"$scratch/telemetry.out" || { cat "$scratch/telemetry.out" && return 1; }; }
+
 dependencies() {
     if ! cargo deny --version >/dev/null 2>&1; then
         echo "skipped: cargo-deny is not installed"
@@ -146,10 +149,12 @@ step "lints, each feature alone" lint_each_feature
 step "docs" docs
 step "runtime neutrality" neutral
 step "dependencies" dependencies
-step "tests and examples, all features" run_tests --workspace --all-features
+step "tests, all features" run_tests --all-features
 step "tests, no default features" run_tests -p tierkeep --no-default-features
+step "exploration and planted bugs" run_tests --release -p tierkeep-sim --test exploration
 step "quick start" quick_start
 step "other examples" other_examples
+step "telemetry example" telemetry_example
 
 printf '\n== done in %d s\n' "$SECONDS"
 totals

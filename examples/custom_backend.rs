@@ -41,7 +41,7 @@ impl Backend for Shelf {
 
 /// A cache of two tiers; the shelf outlives it.
 async fn open(shelf: &Arc<Shelf>) -> tierkeep::Result<(Cache, Region<String, str>)> {
-    let tiers = MemoryBackend::entries(100).compose(Tier::from_shared(Arc::clone(shelf) as Arc<dyn Backend>));
+    let tiers = MemoryBackend::entries(100).over(Tier::from_shared(Arc::clone(shelf) as Arc<dyn Backend>));
     let cache = Cache::builder(TokioRuntime::current()).tier(tiers).build().await?;
     let capitals = cache.region("capital").ttl(Duration::from_secs(60)).build()?;
     Ok((cache, capitals))

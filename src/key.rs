@@ -214,6 +214,13 @@ impl<'a> KeyProbe<'a> {
     }
 }
 
+impl serde::Serialize for CacheKey {
+    /// As its text.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl Hash for KeyProbe<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);

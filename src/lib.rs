@@ -52,8 +52,8 @@
 //! `disk` (default): the disk tier. `gzip`, `zstd`: compressors. `uuid`: UUIDs as keys. `testing`: the conformance
 //! suite for runtimes, and hooks that crash actors.
 
-// The engine never panics on its own account. Tests may.
-#![warn(clippy::unwrap_used)]
+// The engine never panics on its own account, and says why a size fits. Tests may be shorter.
+#![warn(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 pub mod backend;
 mod cache;
@@ -75,6 +75,8 @@ mod value;
 
 /// What an implementation of [`Backend`] is annotated with.
 pub use async_trait::async_trait;
+#[cfg(feature = "moka")]
+pub use backend::MokaBackend;
 pub use backend::{Backend, BackendResult, CacheBackend, MemoryBackend};
 pub use cache::{Cache, CacheBuilder};
 pub use composition::{Compose, Composition, CompositionBackend};
@@ -84,7 +86,10 @@ pub use hit::{Hit, Lookup};
 pub use key::deterministic_hashing;
 pub use key::{CacheKey, KeyHash, KeyHasher, KeyPart, KeyParts, KeyProbe, KeyWriter};
 pub use key_format::CacheKeyFormat;
-pub use observe::{Inspection, TierInspection};
+pub use observe::{
+    BypassCause, Event, EventKind, EventStream, Health, HealthCause, HealthReason, HealthStatus, HotKey,
+    Inspection, TierInspection,
+};
 #[cfg(feature = "testing")]
 pub use order::FenceCounts;
 #[cfg(feature = "testing")]

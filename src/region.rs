@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,13 +13,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::backend::{Holds, Scope};
-use crate::cache::{Cache, Types};
+use crate::cache::{Cache, Shared, Types};
 use crate::codec::{Typed, ValueType, Weigher};
 use crate::composition::{Engine, Found, Reading, Refill};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hit::{Hit, Lookup};
 use crate::key::{CacheKey, KeyParts, KeyProbe, KeyWriter};
 use crate::load::{Landed, Role};
+use crate::observe::{Began, trace};
 use crate::planted::{Plant, planted};
 use crate::runtime::Instant;
 use crate::value::{CacheValue, DeleteStatus, Meta, Object};
@@ -123,14 +124,14 @@ where
         if self.load_deadline.is_zero() {
             return config("the load deadline is zero");
         }
-        let checked = self.cache.register::<T, K>(&self.name)?;
+        let shared = self.cache.register::<T, K>(&self.name)?;
         let mut prefix = String::new();
         KeyWriter::begin(&mut prefix, &self.name, self.version);
         Ok(Region {
             store: Store {
                 engine: Arc::clone(self.cache.engine()),
                 ty: Arc::new(Typed::new(self.weigher)),
-                checked,
+                shared,
             },
             cache: self.cache,
             name: self.name,
@@ -154,7 +155,7 @@ where
         K: Borrow<Q>,
         Q: KeyParts + ?Sized,
     {
-        match self.peek(key) {
+        match self.at_once(key) {
             Ok(hit) => Some(hit),
             // Boxed, so that a hit does not carry the state of the long way.
             Err(key) => Box::pin(self.store.read(&key)).await,
@@ -171,7 +172,9 @@ where
         K: Borrow<Q>,
         Q: KeyParts + ?Sized,
     {
-        self.store.try_get(&self.key(key)).await
+        let key = self.key(key);
+        self.store.engine.note_read(&key.probe());
+        self.store.try_get(&key).await
     }
 
     /// The values under `keys`, in their order. Lower tiers are asked in batches. Cancel-safe.
@@ -237,7 +240,7 @@ where
         K: Borrow<Q>,
         Q: KeyParts + ?Sized,
     {
-        self.store.engine.remove(&self.key(key)).await.map(|status| status != DeleteStatus::Missing)
+        self.store.remove(&self.key(key)).await.map(|status| status != DeleteStatus::Missing)
     }
 
     /// Whether some tier has a value under `key`. Nothing is refilled. Cancel-safe.
@@ -247,6 +250,16 @@ where
         Q: KeyParts + ?Sized,
     {
         self.store.engine.contains(&self.key(key), &self.store.ty).await
+    }
+
+    /// The value under `key` if an in-process tier has it: without waiting, without a message, without a refill, and
+    /// not counted among the region's reads. What only another tier holds is not found.
+    pub fn peek<Q>(&self, key: &Q) -> Option<Hit<T>>
+    where
+        K: Borrow<Q>,
+        Q: KeyParts + ?Sized,
+    {
+        self.with_probe(key, |probe| self.store.hit(self.store.engine.peek_all(probe, &*self.store.ty)?))
     }
 
     /// Removes every entry of the region, of every version. When it returns, no read gives a value written before.
@@ -278,7 +291,7 @@ where
         Fut: Future<Output = Result<T, E>>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        match self.peek(key) {
+        match self.at_once(key) {
             Ok(hit) => Ok(hit),
             Err(key) => Box::pin(self.store.get_or_load(&key, self.ttl, self.load_deadline, loader)).await,
         }
@@ -304,8 +317,8 @@ where
     }
 
     /// The topmost tier's answer if it can give one at once; otherwise the key, built.
-    fn peek<Q: KeyParts + ?Sized>(&self, key: &Q) -> Result<Hit<T>, CacheKey> {
-        self.with_probe(key, |probe| self.store.peek(probe).ok_or_else(|| probe.to_key()))
+    fn at_once<Q: KeyParts + ?Sized>(&self, key: &Q) -> Result<Hit<T>, CacheKey> {
+        self.with_probe(key, |probe| self.store.at_once(probe).ok_or_else(|| probe.to_key()))
     }
 
     /// Builds the key's text in a buffer of this thread: a look-up allocates nothing.
@@ -354,8 +367,7 @@ impl<T, K: ?Sized> fmt::Debug for RegionBuilder<T, K> {
 pub(crate) struct Store {
     pub(crate) engine: Arc<Engine>,
     pub(crate) ty: Arc<dyn ValueType>,
-    /// Whether the first value written was found to read back.
-    pub(crate) checked: Arc<AtomicBool>,
+    pub(crate) shared: Shared,
 }
 
 impl Store {
@@ -363,8 +375,17 @@ impl Store {
         self.hit(self.engine.peek(probe, &*self.ty)?)
     }
 
+    /// A caller's read, as far as the topmost port can answer it.
+    fn at_once<T: Send + Sync + 'static>(&self, probe: &KeyProbe<'_>) -> Option<Hit<T>> {
+        self.engine.note_read(probe);
+        let began = Began::sampled(&self.engine.runtime);
+        let hit = self.peek(probe)?;
+        self.shared.meter.hit_at_once(began, &self.engine.runtime);
+        Some(hit)
+    }
+
     pub(crate) async fn get<T: Send + Sync + 'static>(&self, key: &CacheKey) -> Option<Hit<T>> {
-        match self.peek(&key.probe()) {
+        match self.at_once(&key.probe()) {
             Some(hit) => Some(hit),
             None => Box::pin(self.read(key)).await,
         }
@@ -374,12 +395,20 @@ impl Store {
         if self.engine.is_closed() {
             return None;
         }
-        self.engine.read(key, &self.ty).await.found.and_then(|found| self.hit(found))
+        self.reading(key).await.found.and_then(|found| self.hit(found))
+    }
+
+    /// The long way of a caller's read.
+    async fn reading(&self, key: &CacheKey) -> Reading {
+        let began = Began::now(&self.engine.runtime);
+        let reading = self.engine.read(key, &self.ty).await;
+        self.shared.meter.read(reading.found.is_some(), began, &self.engine.runtime);
+        reading
     }
 
     pub(crate) async fn try_get<T: Send + Sync + 'static>(&self, key: &CacheKey) -> Result<Lookup<T>> {
         self.engine.check_open()?;
-        let Reading { found, degraded, failed, .. } = self.engine.read(key, &self.ty).await;
+        let Reading { found, degraded, failed, .. } = self.reading(key).await;
         match (found.and_then(|found| self.hit(found)), failed) {
             (None, Some(error)) => Err(error),
             (hit, _) => Ok(Lookup { hit, degraded }),
@@ -398,7 +427,17 @@ impl Store {
         }
         let object: Object = value;
         self.check(&object).await.map_err(|error| error.for_key(key))?;
-        self.engine.set(key, &object, &self.ty, self.life(ttl)).await
+        let began = Began::now(&self.engine.runtime);
+        let result = self.engine.set(key, &object, &self.ty, self.life(ttl)).await;
+        self.shared.meter.wrote(result.is_ok(), began, &self.engine.runtime);
+        result
+    }
+
+    pub(crate) async fn remove(&self, key: &CacheKey) -> Result<DeleteStatus> {
+        let began = Began::now(&self.engine.runtime);
+        let result = self.engine.remove(key).await;
+        self.shared.meter.wrote(result.is_ok(), began, &self.engine.runtime);
+        result
     }
 
     /// As [`set`](Self::set), with the stamps that the value comes with.
@@ -432,8 +471,7 @@ impl Store {
         let mut loader = Some(loader);
         loop {
             // Its fence is taken before anything is read, and so before the load.
-            let reading =
-                if self.engine.is_closed() { None } else { Some(self.engine.read(key, &self.ty).await) };
+            let reading = if self.engine.is_closed() { None } else { Some(self.reading(key).await) };
             let fence = reading.as_ref().and_then(|reading| reading.fence);
             if let Some(hit) = reading.and_then(|reading| reading.found).and_then(|found| self.hit(found)) {
                 return Ok(hit);
@@ -441,7 +479,10 @@ impl Store {
             let lead = match self.engine.flights.enter(key) {
                 Role::Lead(lead) => lead,
                 Role::Join(flight) => match self.engine.runtime.deadline(deadline, flight.wait()).await {
-                    Some(Some(landed)) => return self.landed(landed),
+                    Some(Some(landed)) => {
+                        self.shared.meter.joined();
+                        return self.landed(landed);
+                    }
                     Some(None) => continue,
                     None => return Err(late(within).for_key(key)),
                 },
@@ -454,7 +495,10 @@ impl Store {
             let life = self.life(ttl);
             // Numbered before the load, which may read something older than what is written meanwhile.
             let stamp = self.engine.order.clock.mint(life.created);
-            let landed = self.load(key, loader, deadline, within).await.map(|object| (object, life));
+            let began = Began::now(&self.engine.runtime);
+            let landed = trace::load(key, self.load(key, loader, deadline, within)).await;
+            self.shared.meter.loaded(landed.is_ok(), began, &self.engine.runtime);
+            let landed = landed.map(|object| (object, life));
             let landed = landed.map(|(object, life)| (object, Meta { stamp, ..self.renewed(life, ttl) }));
             lead.land(landed.clone());
             let fence = if planted(Plant::FenceAtFill) {
@@ -534,17 +578,17 @@ impl Store {
     /// Checks the first value of a region in every byte tier: one that does not read back is an error of the type,
     /// not a miss for ever.
     async fn check(&self, object: &Object) -> Result<()> {
-        if self.checked.load(Ordering::Relaxed) {
+        if self.shared.checked.load(Ordering::Relaxed) {
             return Ok(());
         }
-        for tier in &self.engine.route.load_full().tiers {
+        for tier in &self.engine.route.load_full().written {
             if tier.core.holds == Holds::Bytes {
                 let (object, ty) = (Arc::clone(object), Arc::clone(&self.ty));
                 let checked = self.engine.codecs.check(object, ty, Arc::clone(&tier.core.backend)).await;
                 checked.map_err(|error| error.at_tier(&tier.core.label))?;
             }
         }
-        self.checked.store(true, Ordering::Relaxed);
+        self.shared.checked.store(true, Ordering::Relaxed);
         Ok(())
     }
 }

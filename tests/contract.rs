@@ -1,4 +1,5 @@
 //! Every built-in backend keeps the contract, and so do backends behind pointers and adapters.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,6 +20,13 @@ mod memory_by_entries {
 
 mod memory_by_bytes {
     tierkeep::backend_contract!(|case| super::on_smol(case, tierkeep::MemoryBackend::bytes(256 << 20)));
+}
+
+#[cfg(feature = "moka")]
+mod moka {
+    tierkeep::backend_contract!(|case| {
+        super::on_smol(case, tierkeep::backend::MokaBackend::entries(10_000));
+    });
 }
 
 #[cfg(feature = "disk")]

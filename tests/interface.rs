@@ -1,4 +1,5 @@
 //! The seed's interface: typed calls on backends by themselves, and compositions that are backends again.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -48,8 +48,8 @@
 //! What the simulator cannot make repeat: iteration over a `std` `HashMap` with a random state, real clocks, real
 //! threads, and addresses used as values. Keep them out of what you test.
 
-// The engine never panics on its own account. Tests may.
-#![warn(clippy::unwrap_used)]
+// The engine never panics on its own account, and says why a size fits. Tests may be shorter.
+#![warn(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 mod blocking;
 mod core;

@@ -15,6 +15,7 @@ fn quiet() {
     }));
 }
 
+#[cfg_attr(debug_assertions, ignore = "takes minutes without optimisation; test.sh runs it in release")]
 #[test]
 fn a_thousand_seeds_without_a_violation() {
     quiet();

@@ -87,9 +87,10 @@ fn actors_stop_with_their_runtime_on_both_hosts() {
         drop(tokio);
 
         let other = Builder::new_current_thread().enable_time().build().unwrap();
-        let stopped =
-            other.block_on(async { tokio::time::timeout(Duration::from_secs(60), address.stopped()).await });
-        assert!(stopped.is_ok(), "whoever waits for the end is told");
+        let runtime = RuntimeHandle::new(TokioRuntime::new(other.handle().clone()));
+        let deadline = runtime.now().after(Duration::from_secs(60));
+        let stopped = other.block_on(runtime.deadline(deadline, address.stopped()));
+        assert!(stopped.is_some(), "whoever waits for the end is told");
         assert_eq!(address.state(), ActorState::Stopped);
         assert_eq!(Arc::strong_count(&handled), 1, "the handler is gone");
         assert_eq!(Arc::strong_count(&queued), 1, "what was queued is dropped, which answers it");

@@ -63,11 +63,15 @@ pub mod contract;
 mod disk;
 mod forward;
 mod memory;
+#[cfg(feature = "moka")]
+mod moka;
 mod typed;
 
 pub use memory::MemoryBackend;
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 /// For implementations of [`Backend`]: they need no dependency of their own for it.
@@ -81,9 +85,12 @@ use crate::runtime::RuntimeHandle;
 use crate::tier::TierOptions;
 use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Payload, Raw, Stamp, Timestamp};
 
+pub use crate::observe::Removals;
 pub use blocking::{Blocking, BlockingBackend};
 #[cfg(feature = "disk")]
 pub use disk::{DiskBackend, DiskBuilder, DiskStats};
+#[cfg(feature = "moka")]
+pub use moka::{MokaBackend, RemovalCause};
 pub use typed::CacheBackend;
 
 /// What a backend call returns.
@@ -298,12 +305,14 @@ impl Scope {
 pub struct OpenContext {
     /// The application's runtime.
     pub runtime: RuntimeHandle,
+    /// Where a store that evicts tells what it drops.
+    pub removals: Removals,
 }
 
 impl OpenContext {
     /// For tests of backends outside a cache.
     pub fn new(runtime: RuntimeHandle) -> Self {
-        Self { runtime }
+        Self { runtime, removals: Removals::default() }
     }
 }
 
@@ -322,11 +331,25 @@ pub trait Port: Send + Sync + 'static {
     /// Removes an entry.
     fn remove(&self, key: &CacheKey) -> DeleteStatus;
 
-    /// How many entries it holds.
+    /// How many entries it holds; the count of some stores lags behind their writes.
     fn len(&self) -> usize;
 
     /// Whether it holds none.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Lets other tasks run once, on any executor.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

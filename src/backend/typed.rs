@@ -145,7 +145,7 @@ where
     }
     let (format, compressor) = (backend.value_format(), backend.compressor());
     let write = |out: &mut Vec<u8>| ty.write(&value, format, out);
-    let encoded = codec::encode(write, ty.type_name(), format, compressor, MAX_VALUE)?;
+    let encoded = codec::encode(write, ty.type_name(), format, compressor, MAX_VALUE, None)?;
     Ok(Payload::Bytes(encoded.seal(key, &meta)))
 }
 
@@ -163,7 +163,7 @@ where
     let (header, payload) = frame::open(raw, key)?;
     let known = Own { format, compressor };
     let read = |bytes: &[u8], format: &dyn Format| ty.decode(bytes, format);
-    let object = codec::decode(&header, &payload, TypeId::of::<T>(), &known, MAX_VALUE, read)?;
+    let object = codec::decode(&header, &payload, TypeId::of::<T>(), &known, MAX_VALUE, None, read)?;
     Ok((object, header.meta))
 }
 

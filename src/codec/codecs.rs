@@ -13,6 +13,7 @@ use super::options::CodecOptions;
 use super::pool::CodecPool;
 use super::stats::{CodecStats, Counters, Direction, add};
 use super::typed::ValueType;
+use super::work::{CodecWork, Work, timed};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::RuntimeHandle;
@@ -23,6 +24,7 @@ pub struct Codecs {
     options: CodecOptions,
     pool: Arc<CodecPool>,
     counters: Counters,
+    work: Option<CodecWork>,
 }
 
 impl Codecs {
@@ -31,10 +33,19 @@ impl Codecs {
     /// # Errors
     /// [`ErrorKind::Config`] as [`CodecOptions::validate`].
     pub fn new(options: CodecOptions, runtime: &RuntimeHandle) -> Result<Arc<Self>> {
+        Self::told(options, runtime, None)
+    }
+
+    /// As [`new`](Self::new), telling `work` how long things take.
+    pub(crate) fn told(
+        options: CodecOptions,
+        runtime: &RuntimeHandle,
+        work: Option<CodecWork>,
+    ) -> Result<Arc<Self>> {
         options.validate()?;
         let workers = options.workers.unwrap_or_else(|| runtime.parallelism().saturating_sub(1).max(1));
         let pool = CodecPool::new(runtime.clone(), workers, options.queue);
-        Ok(Arc::new(Self { options, pool, counters: Counters::default() }))
+        Ok(Arc::new(Self { options, pool, counters: Counters::default(), work }))
     }
 
     /// Whether what `backend` encodes with can be read again; to be asked once per tier.
@@ -178,7 +189,8 @@ impl Codecs {
         place: &Direction,
     ) -> Result<Encoded> {
         add(&place.encode, 1);
-        let result = contained(|| self.encode_value(value, ty, format, compressor));
+        let encode = || contained(|| self.encode_value(value, ty, format, compressor));
+        let result = timed(self.work.as_ref(), Work::Encode, encode);
         match &result {
             Ok(encoded) => add(&self.counters.bytes.encode, encoded.payload().len()),
             Err(_) => add(&self.counters.failures.encode, 1),
@@ -195,7 +207,7 @@ impl Codecs {
     ) -> Result<Encoded> {
         self.accepts(format, compressor)?;
         let write = |out: &mut Vec<u8>| ty.encode(value, format, out);
-        coding::encode(write, ty.type_name(), format, compressor, self.options.max_value)
+        coding::encode(write, ty.type_name(), format, compressor, self.options.max_value, self.work.as_ref())
     }
 
     fn decode_counted(
@@ -207,7 +219,8 @@ impl Codecs {
     ) -> Result<Object> {
         add(&place.decode, 1);
         add(&self.counters.bytes.decode, payload.len());
-        let result = contained(|| self.decode_value(header, payload, ty));
+        let decode = || contained(|| self.decode_value(header, payload, ty));
+        let result = timed(self.work.as_ref(), Work::Decode, decode);
         if result.is_err() {
             add(&self.counters.failures.decode, 1);
         }
@@ -216,7 +229,7 @@ impl Codecs {
 
     fn decode_value(&self, header: &Header, payload: &Raw, ty: &dyn ValueType) -> Result<Object> {
         let read = |bytes: &[u8], format: &dyn Format| ty.decode(bytes, format);
-        coding::decode(header, payload, ty.type_id(), self, self.options.max_value, read)
+        coding::decode(header, payload, ty.type_id(), self, self.options.max_value, self.work.as_ref(), read)
     }
 }
 

@@ -8,6 +8,7 @@ use super::compressor::Compressor;
 use super::format::Format;
 use super::frame::{Encoded, Header};
 use super::pool::panicked;
+use super::work::{CodecWork, Work, timed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::panic_message;
 
@@ -33,6 +34,7 @@ pub(crate) fn encode(
     format: &dyn Format,
     compressor: &dyn Compressor,
     limit: usize,
+    work: Option<&CodecWork>,
 ) -> Result<Encoded> {
     let mut buffer = Encoded::buffer(192);
     write(&mut buffer)?;
@@ -44,7 +46,7 @@ pub(crate) fn encode(
     }
     if compressor.id() != 0 && size > 0 && size >= compressor.min_size() {
         let mut packed = Encoded::buffer(size);
-        compressor.compress(plain, &mut packed)?;
+        timed(work, Work::Compress, || compressor.compress(plain, &mut packed))?;
         let length = Encoded::appended(&packed).ok_or_else(|| cut_into(compressor.name()))?.len();
         if length < size {
             let (id, dictionary) = (compressor.id(), compressor.dictionary());
@@ -65,6 +67,7 @@ pub(crate) fn decode<T>(
     ty: TypeId,
     known: &impl Known,
     limit: usize,
+    work: Option<&CodecWork>,
     read: impl FnOnce(&[u8], &dyn Format) -> Result<T>,
 ) -> Result<T> {
     let size = header.plain_len;
@@ -83,7 +86,7 @@ pub(crate) fn decode<T>(
             unknown(&format!("dictionary {} of compressor", header.dictionary), header.compressor)
         }
     })?;
-    let plain = compressor.decompress(payload, size)?;
+    let plain = timed(work, Work::Decompress, || compressor.decompress(payload, size))?;
     if plain.len() != size {
         return Err(damaged(format!("the value unpacked to {} bytes, not to {size}", plain.len())));
     }

@@ -44,6 +44,7 @@ mod ron;
 mod stats;
 mod typed;
 mod varint;
+mod work;
 
 #[cfg(feature = "bincode")]
 pub use bincode::BincodeFormat;
@@ -68,3 +69,4 @@ pub use stats::CodecStats;
 pub(crate) use typed::{Typed, Weigher};
 pub use typed::{ValueType, value_type};
 pub(crate) use varint::{Reader, put_varint};
+pub(crate) use work::CodecWork;

@@ -14,10 +14,15 @@ use super::{refill, supervisor};
 use crate::backend::Holds;
 use crate::codec::{CodecOptions, Codecs};
 use crate::error::{Error, ErrorKind, Result};
+use crate::key::KeyProbe;
 use crate::load::Flights;
+use crate::observe::Telling;
 use crate::order::Order;
 use crate::runtime::{ActorState, Address, Envelope, Instant, RuntimeHandle};
 use crate::tier::{Message, TierCore};
+
+/// How often metrics are published.
+const PUBLISH: Duration = Duration::from_secs(1);
 
 /// What an engine is built with, besides its tiers.
 #[derive(Debug, Clone)]
@@ -25,6 +30,16 @@ pub(crate) struct EngineOptions {
     pub(crate) codec: CodecOptions,
     pub(crate) stripes: usize,
     pub(crate) refill_lane: usize,
+    /// Tells caches of one process apart.
+    pub(crate) name: Arc<str>,
+    pub(crate) hot_keys: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        let codec = CodecOptions::default();
+        Self { codec, stripes: 4096, refill_lane: 1024, name: "cache".into(), hot_keys: false }
+    }
 }
 
 pub(crate) struct Engine {
@@ -39,6 +54,8 @@ pub(crate) struct Engine {
     pub(crate) supervisor: Address,
     pub(crate) lane: Address,
     pub(crate) refills_dropped: AtomicU64,
+    pub(crate) name: Arc<str>,
+    pub(crate) telling: Telling,
     closed: AtomicBool,
     health: Event,
 }
@@ -51,7 +68,20 @@ impl Engine {
         composition: Composition,
         options: EngineOptions,
     ) -> Result<Arc<Self>> {
-        let codecs = Codecs::new(options.codec, &runtime)?;
+        let engine = Self::assemble(runtime, composition, options)?;
+        engine.await_tiers().await?;
+        engine.runtime.spawn(tend(Arc::downgrade(&engine), engine.runtime.clone()));
+        Ok(engine)
+    }
+
+    /// Starts the actors and waits for nothing.
+    pub(crate) fn assemble(
+        runtime: RuntimeHandle,
+        composition: Composition,
+        options: EngineOptions,
+    ) -> Result<Arc<Self>> {
+        let telling = Telling::new(&runtime, &options.name, options.hot_keys);
+        let codecs = Codecs::told(options.codec, &runtime, telling.meter.codec(&runtime))?;
         for tier in &composition.tiers {
             if tier.backend.holds() == Holds::Bytes {
                 codecs
@@ -60,9 +90,9 @@ impl Engine {
             }
         }
         let order = Arc::new(Order::new(&runtime, options.stripes));
-        let cores: Vec<_> =
-            composition.tiers.into_iter().map(|tier| TierCore::new(tier, &runtime, &order)).collect();
-        let engine = Arc::new_cyclic(|this| {
+        let core = |tier| TierCore::new(tier, &runtime, &order, &telling);
+        let cores: Vec<_> = composition.tiers.into_iter().map(core).collect();
+        Ok(Arc::new_cyclic(|this| {
             let supervisor = supervisor::start(&runtime, this);
             let tiers = cores
                 .iter()
@@ -79,18 +109,17 @@ impl Engine {
                 order,
                 codecs,
                 flights: Flights::default(),
-                route: ArcSwap::from_pointee(Route { tiers }),
+                route: ArcSwap::from_pointee(Route::new(tiers)),
                 read_policy: composition.policy.read,
                 write_policy: composition.policy.write,
                 refill_policy: composition.policy.refill,
                 refills_dropped: AtomicU64::new(0),
+                name: options.name,
+                telling,
                 closed: AtomicBool::new(false),
                 health: Event::new(),
             }
-        });
-        engine.await_tiers().await?;
-        engine.runtime.spawn(sweep(Arc::downgrade(&engine), engine.runtime.clone()));
-        Ok(engine)
+        }))
     }
 
     async fn await_tiers(&self) -> Result<()> {
@@ -132,16 +161,20 @@ impl Engine {
 
     /// Publishes which tiers serve.
     pub(super) fn publish_route(&self) {
-        self.route.rcu(|route| Route {
-            tiers: route
-                .tiers
-                .iter()
-                .map(|tier| RouteTier {
-                    serving: !matches!(tier.core.health().state, ActorState::Down | ActorState::Stopped),
-                    ..tier.clone()
-                })
-                .collect(),
+        self.route.rcu(|route| {
+            let tiers = route.tiers.iter().map(|tier| RouteTier {
+                serving: !matches!(tier.core.health().state, ActorState::Down | ActorState::Stopped),
+                ..tier.clone()
+            });
+            Route::new(tiers.collect())
         });
+    }
+
+    /// A caller reads a key: for the sample of hot keys, if one is taken.
+    pub(crate) fn note_read(&self, key: &KeyProbe<'_>) {
+        if let Some(hot_keys) = &self.telling.hot_keys {
+            hot_keys.note(key);
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -174,20 +207,22 @@ impl Drop for Engine {
     }
 }
 
-/// Has the tiers' actors delete what has expired, now and then.
-async fn sweep(engine: Weak<Engine>, runtime: RuntimeHandle) {
+/// Now and then has the tiers' actors delete what has expired, and publishes what was counted.
+async fn tend(engine: Weak<Engine>, runtime: RuntimeHandle) {
     loop {
         let interval = {
             let Some(engine) = engine.upgrade() else { return };
             let route = engine.route.load_full();
-            let swept: Vec<_> = route.tiers.iter().filter(|tier| tier.core.port.is_some()).collect();
+            let swept: Vec<_> = route.written.iter().filter(|tier| tier.core.port.is_some()).collect();
             for tier in &swept {
                 // A full mailbox has better things to do.
                 let _ = tier.address.try_send(Envelope::new(Message::Sweep));
             }
-            swept.iter().map(|tier| tier.core.options.sweep_interval).min()
+            engine.telling.meter.publish(&engine);
+            let publish = cfg!(feature = "metrics").then_some(PUBLISH);
+            swept.iter().map(|tier| tier.core.options.sweep_interval).chain(publish).min()
         };
-        // Without a tier to sweep there is nothing to come back for.
+        // Without a tier to sweep or metrics to publish there is nothing to come back for.
         let Some(interval) = interval else { return };
         runtime.sleep(interval.max(Duration::from_millis(1))).await;
     }

@@ -14,6 +14,7 @@ use super::route::{Route, RouteTier};
 use crate::codec::{ValueType, frame};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{CacheKey, KeyProbe};
+use crate::observe::{Began, trace};
 use crate::order::Fence;
 use crate::planted::{Plant, planted};
 use crate::runtime::{Envelope, RejectReason};
@@ -48,8 +49,24 @@ impl Engine {
         if self.read_policy == ReadPolicy::Parallel || self.is_closed() {
             return None;
         }
+        self.peek_at(self.route.load().tiers.first()?, 0, probe, ty)
+    }
+
+    /// The answer of the first port that has the key, whatever the policy. Tiers without one are passed over: each
+    /// tier has settled every mutation, so none holds an older value than another that shows one.
+    pub(crate) fn peek_all(&self, probe: &KeyProbe<'_>, ty: &dyn ValueType) -> Option<Found> {
         let route = self.route.load();
-        let tier = route.tiers.first()?;
+        route.tiers.iter().enumerate().find_map(|(index, tier)| self.peek_at(tier, index, probe, ty))
+    }
+
+    #[inline]
+    fn peek_at(
+        &self,
+        tier: &RouteTier,
+        index: usize,
+        probe: &KeyProbe<'_>,
+        ty: &dyn ValueType,
+    ) -> Option<Found> {
         let port = tier.core.port.as_ref()?;
         if !tier.core.is_open() && tier.core.blocked(&probe.to_key()).is_some() {
             return None;
@@ -59,17 +76,21 @@ impl Engine {
         let meta = self.order.admit(probe.prefix(), entry.meta, false)?;
         let now = self.runtime.wall();
         let usable =
-            !tier.core.hides(&meta) && !meta.is_expired(now) && Any::type_id(&*object) == ty.type_id();
+            !tier.core.hides(probe, &meta) && !meta.is_expired(now) && Any::type_id(&*object) == ty.type_id();
         // What is not usable is counted, with its reason, by the full read that follows.
         usable.then(|| {
             Counters::one(&tier.core.counters.hits);
             Counters::one(&tier.core.counters.port_reads);
-            Found { object, meta, tier: 0, now }
+            Found { object, meta, tier: index, now }
         })
     }
 
     /// Reads a key from the tiers, as the policy says, and refills what missed.
     pub(crate) async fn read(&self, key: &CacheKey, ty: &Arc<dyn ValueType>) -> Reading {
+        trace::read(key, self.read_tiers(key, ty)).await
+    }
+
+    async fn read_tiers(&self, key: &CacheKey, ty: &Arc<dyn ValueType>) -> Reading {
         let route = self.route.load_full();
         // Before anything is read: a mutation from here on voids the refill.
         let mut reading = Reading {
@@ -189,7 +210,15 @@ impl Engine {
             None => self.ask(tier, key).await,
         };
         let found = match entry {
-            Ok(Some(entry)) => self.accept(tier, index, key, ty, entry).await,
+            Ok(Some(entry)) => {
+                let decoded = matches!(entry.payload, Payload::Bytes(_));
+                Counters::add(&counters.bytes_read, if decoded { entry.payload.weight() as u64 } else { 0 });
+                let accepted = self.accept(tier, index, key, ty, entry).await;
+                if decoded {
+                    tier.core.note_decode(&accepted);
+                }
+                accepted
+            }
             Ok(None) => {
                 Counters::one(&counters.misses);
                 Ok(None)
@@ -226,8 +255,11 @@ impl Engine {
         if let Err(rejected) = tier.address.try_send(Envelope::new(Message::Read(read))) {
             return Err(rejection(rejected.reason));
         }
+        let began = Began::now(&self.runtime);
         let deadline = self.runtime.now().after(tier.core.options.read_deadline);
-        match self.runtime.deadline(deadline, answer).await {
+        let answer = self.runtime.deadline(deadline, answer).await;
+        tier.core.meter.read(began, &self.runtime);
+        match answer {
             Some(Ok(result)) => result,
             Some(Err(_)) => Err(Error::new(ErrorKind::Restarted, "the tier was restarted; read again")),
             None => Err(Error::new(
@@ -263,7 +295,7 @@ impl Engine {
             Counters::one(&counters.cleared);
             return Ok(None);
         };
-        if tier.core.hides(&meta) {
+        if tier.core.hides(&key.probe(), &meta) {
             Counters::one(&counters.cleared);
             return Ok(None);
         }
@@ -296,7 +328,7 @@ impl Engine {
         fence: Fence,
         mut missed: Vec<usize>,
     ) {
-        missed.retain(|&index| index < found.tier);
+        missed.retain(|&index| index < found.tier && !route.tiers[index].core.options.read_only);
         if missed.is_empty() || !self.wants_refill(route, key, found) {
             return;
         }

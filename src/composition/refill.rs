@@ -68,7 +68,7 @@ impl Handler for RefillLane {
         let route = engine.route.load_full();
         let (ready, others): (Vec<_>, Vec<_>) = std::mem::take(&mut refill.tiers)
             .into_iter()
-            .partition(|&index| route.tiers[index].core.holds == Holds::Objects { weighed: false });
+            .partition(|&index| is_unweighed(&route.tiers[index]));
         for index in ready {
             engine.fill_object(&route.tiers[index], &refill, 0, None);
         }
@@ -112,8 +112,9 @@ impl Engine {
     /// through the lane.
     pub(crate) async fn fill(&self, mut refill: Refill) {
         let route = self.route.load_full();
-        let (ports, others): (Vec<_>, Vec<_>) =
-            (0..route.tiers.len()).partition(|&index| route.tiers[index].core.port.is_some());
+        let (ports, others): (Vec<_>, Vec<_>) = (0..route.tiers.len())
+            .filter(|&index| !route.tiers[index].core.options.read_only)
+            .partition(|&index| route.tiers[index].core.port.is_some());
         refill.tiers = ports;
         for &index in &refill.tiers {
             let (done, filled) = oneshot::channel();
@@ -132,8 +133,8 @@ impl Engine {
         let route = self.route.load_full();
         let tier = &route.tiers[index];
         match tier.core.holds {
-            Holds::Objects { weighed: false } => self.fill_object(tier, refill, 0, done),
-            Holds::Objects { weighed: true } => {
+            Holds::Objects { .. } if is_unweighed(tier) => self.fill_object(tier, refill, 0, done),
+            Holds::Objects { .. } => {
                 let Ok(weight) = self.weigh(&refill.object, &refill.ty).await else {
                     return Counters::one(&tier.core.counters.fills_dropped);
                 };
@@ -170,7 +171,20 @@ impl Engine {
     }
 }
 
+/// Whether nobody asks what a value weighs in this tier.
+pub(super) fn is_unweighed(tier: &RouteTier) -> bool {
+    tier.core.holds == Holds::Objects { weighed: false } && tier.core.options.max_value.is_none()
+}
+
+/// Whether a value is larger than the tier wants it.
+pub(super) fn is_oversized(tier: &RouteTier, payload: &Payload) -> bool {
+    tier.core.options.max_value.is_some_and(|most| payload.weight() > most)
+}
+
 fn send_fill(tier: &RouteTier, refill: &Refill, entry: Entry, done: Option<oneshot::Sender<()>>) {
+    if is_oversized(tier, &entry.payload) {
+        return Counters::one(&tier.core.counters.oversized);
+    }
     let fill = Fill { key: refill.key.clone(), entry, fence: refill.fence, done };
     if tier.address.try_send(Envelope::new(Message::Fill(fill))).is_err() {
         Counters::one(&tier.core.counters.fills_dropped);

@@ -57,6 +57,8 @@ impl Engine {
         let tiers = join_all(route.tiers.iter().map(|tier| self.stop_tier(tier, deadline))).await;
         self.supervisor.stop();
         let _ = self.runtime.deadline(deadline, self.supervisor.stopped()).await;
+        self.telling.meter.publish(self);
+        self.telling.events.close();
         ShutdownReport {
             clean: tiers.iter().all(TierShutdown::is_clean),
             elapsed: self.runtime.now().since(began),

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Weak};
 
 use super::engine::Engine;
+use crate::observe::EventKind;
 use crate::runtime::{
     ActorEvent, ActorFactory, ActorSpec, ActorState, ActorWatch, Address, Envelope, Handler, RestartPolicy,
     RuntimeHandle,
@@ -104,5 +105,13 @@ fn note(core: &Arc<TierCore>, event: &ActorEvent) {
     });
     if matches!(event, ActorEvent::Down(_)) {
         core.refuse_queued();
+    }
+    // Once the health says so: who hears of it may look.
+    match event {
+        ActorEvent::Started => core.tell(EventKind::TierUp),
+        ActorEvent::Restarting(delay) => core.tell(EventKind::TierRestarting { delay: *delay }),
+        ActorEvent::Down(retry) => core.tell(EventKind::TierDown { retry: *retry }),
+        ActorEvent::Stopped => core.tell(EventKind::TierStopped),
+        ActorEvent::Failed(_) => {}
     }
 }

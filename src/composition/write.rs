@@ -13,15 +13,17 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use super::engine::Engine;
 use super::policy::WritePolicy;
 use super::read::rejection;
+use super::refill::{is_oversized, is_unweighed};
 use super::route::{Route, RouteTier};
 use crate::backend::{Holds, Scope};
 use crate::codec::{Encoded, ValueType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
+use crate::observe::{Began, trace};
 use crate::order::{ClearWrite, Write};
 use crate::planted::{Plant, planted};
 use crate::runtime::{Address, BoxFuture, Envelope, Instant, RejectReason};
-use crate::tier::{Change, ClearOp, Message, Mutation, Open, Settled, Settlement};
+use crate::tier::{Change, ClearOp, Counters, Message, Mutation, Open, Settled, Settlement};
 use crate::value::{DeleteStatus, Entry, Meta, Object, Payload};
 
 /// A value made ready for each tier, before it is numbered.
@@ -54,16 +56,38 @@ impl Engine {
         ty: &Arc<dyn ValueType>,
         life: Meta,
     ) -> Result<()> {
+        trace::write("set", key, self.set_tiers(key, object, ty, life)).await
+    }
+
+    async fn set_tiers(
+        &self,
+        key: &CacheKey,
+        object: &Object,
+        ty: &Arc<dyn ValueType>,
+        life: Meta,
+    ) -> Result<()> {
         self.check_open()?;
         let route = self.route.load_full();
+        if route.tiers.is_empty() {
+            // Disabled: what is never held needs no order.
+            return Ok(());
+        }
         let prepared = self.prepare(&route, object, ty).await.map_err(|error| error.for_key(key))?;
         let (write, mutations) =
             self.begin(&route, key, |write| self.seal(&route, object, life, write, prepared));
+        let stored: Vec<_> =
+            mutations.iter().map(|(_, mutation, _)| matches!(mutation.change, Change::Set(_))).collect();
+        if !stored.contains(&true) {
+            // Settled all the same: what was there is removed.
+            self.write_all(mutations).await;
+            return Err(nowhere(&route).for_key(key));
+        }
         let result = match self.write_policy {
             WritePolicy::Sequential => self.write_in_turn(mutations).await,
             WritePolicy::OptimisticParallel { require_all } => {
                 let results = self.write_all(mutations).await;
-                if require_all { all(results) } else { any(results) }
+                // A tier for which the value is too large has removed the key: no confirmation, nor a failure.
+                if require_all { all(results) } else { any(those(results, &stored)) }
             }
             WritePolicy::Race => self.write_race(mutations).await,
             WritePolicy::WriteAround => {
@@ -76,9 +100,16 @@ impl Engine {
 
     /// Removes a key from every tier.
     pub(crate) async fn remove(&self, key: &CacheKey) -> Result<DeleteStatus> {
+        trace::write("remove", key, self.remove_from_tiers(key)).await
+    }
+
+    async fn remove_from_tiers(&self, key: &CacheKey) -> Result<DeleteStatus> {
         self.check_open()?;
         let route = self.route.load_full();
-        let (write, mutations) = self.begin(&route, key, |_| vec![Change::Remove; route.tiers.len()]);
+        if route.tiers.is_empty() {
+            return Ok(DeleteStatus::Missing);
+        }
+        let (write, mutations) = self.begin(&route, key, |_| vec![Change::Remove; route.written.len()]);
         let results = self.write_all(mutations).await;
         drop(write);
         let mut copies = 0;
@@ -97,7 +128,7 @@ impl Engine {
         let route = self.route.load_full();
         let clear = Arc::new(ClearWrite::begin(&self.order, &self.runtime, scope));
         self.flights.detach_scope(&clear.scope);
-        let answers = route.tiers.iter().map(|tier| {
+        let answers = route.written.iter().map(|tier| {
             let (op, answer) = ClearOp::new(&tier.core, &clear);
             self.clear_tier(tier, Message::Clear(op), answer)
         });
@@ -134,12 +165,12 @@ impl Engine {
         object: &Object,
         ty: &Arc<dyn ValueType>,
     ) -> Result<Vec<Prepared>> {
-        let mut prepared = Vec::with_capacity(route.tiers.len());
-        for (index, tier) in route.tiers.iter().enumerate() {
-            let twin = route.tiers[..index].iter().position(|other| same_frame(other, tier));
+        let mut prepared = Vec::with_capacity(route.written.len());
+        for (index, tier) in route.written.iter().enumerate() {
+            let twin = route.written[..index].iter().position(|other| same_frame(other, tier));
             prepared.push(match (tier.core.holds, twin) {
-                (Holds::Objects { weighed: false }, _) => Prepared::Object(0),
-                (Holds::Objects { weighed: true }, _) => Prepared::Object(self.weigh(object, ty).await?),
+                (Holds::Objects { .. }, _) if is_unweighed(tier) => Prepared::Object(0),
+                (Holds::Objects { .. }, _) => Prepared::Object(self.weigh(object, ty).await?),
                 (Holds::Bytes, Some(twin)) => Prepared::Shared(twin),
                 (Holds::Bytes, None) => {
                     let backend = Arc::clone(&tier.core.backend);
@@ -161,9 +192,9 @@ impl Engine {
         prepared: Vec<Prepared>,
     ) -> Vec<Change> {
         let now = self.runtime.wall();
-        let last = route.tiers.len() - 1;
+        let last = route.written.len().saturating_sub(1);
         let mut entries: Vec<Entry> = Vec::with_capacity(prepared.len());
-        for (tier, prepared) in route.tiers.iter().zip(prepared) {
+        for (tier, prepared) in route.written.iter().zip(prepared) {
             let meta = Meta { stamp: write.stamp, ..life }.capped(tier.core.options.ttl_cap, now);
             let payload = match prepared {
                 Prepared::Object(weight) => Payload::Object(Arc::clone(object), weight),
@@ -173,8 +204,14 @@ impl Engine {
             entries.push(Entry::new(payload, meta));
         }
         let around = self.write_policy == WritePolicy::WriteAround;
-        let change =
-            |(index, entry)| if around && index < last { Change::Remove } else { Change::Set(entry) };
+        let change = |(index, entry): (usize, Entry)| {
+            let tier = &route.written[index];
+            if is_oversized(tier, &entry.payload) {
+                Counters::one(&tier.core.counters.oversized);
+                return Change::Remove;
+            }
+            if around && index < last { Change::Remove } else { Change::Set(entry) }
+        };
         entries.into_iter().enumerate().map(change).collect()
     }
 
@@ -186,10 +223,14 @@ impl Engine {
         key: &CacheKey,
         changes: impl FnOnce(&Write) -> Vec<Change>,
     ) -> (Arc<Write>, Vec<(RouteTier, Mutation, oneshot::Receiver<Settled>)>) {
-        for tier in &route.tiers {
+        for tier in &route.written {
             tier.core.announce(key);
         }
         let write = Write::begin(&self.order, &self.runtime, key.clone());
+        // Before anything is sent: whoever sees the new value never sees the old one in a tier that is not written.
+        for tier in route.read_only() {
+            tier.core.overrule(key, write.stamp);
+        }
         // Loads in flight may have read what this replaces: whoever asks from now on starts anew.
         self.flights.detach(key);
         let now = self.runtime.now();
@@ -198,7 +239,7 @@ impl Engine {
             let (mutation, answer) = Mutation::new(&tier.core, &write, change, deadline);
             (tier.clone(), mutation, answer)
         };
-        let mutations = route.tiers.iter().zip(changes(&write)).map(build).collect();
+        let mutations = route.written.iter().zip(changes(&write)).map(build).collect();
         (write, mutations)
     }
 
@@ -242,10 +283,15 @@ impl Engine {
                 (Arc::clone(&tier.core), key.clone(), write.stamp, change.clone(), open.clone())
             })
             .collect();
-        let mut racing: FuturesUnordered<_> = sent.into_iter().map(|sent| self.settle(sent)).collect();
+        let race = |sent: Sent| async move {
+            let stores = matches!(sent.change, Change::Set(_));
+            (stores, self.settle(sent).await)
+        };
+        let mut racing: FuturesUnordered<_> = sent.into_iter().map(race).collect();
         let mut failure = None;
-        while let Some(settled) = racing.next().await {
+        while let Some((stores, settled)) = racing.next().await {
             match settled {
+                Ok(_) if !stores => {}
                 Ok(_) => {
                     // Those that have not answered settle by quarantine, until they confirm. No effect on the others.
                     for (core, key, stamp, change, open) in
@@ -265,6 +311,7 @@ impl Engine {
     async fn settle(&self, sent: Sent) -> Settled {
         let Sent { tier, key, change, write, deadline, answer, open, sending } = sent;
         let stamp = write.stamp;
+        let began = Began::now(&self.runtime);
         // The stripe is released with the last mutation, not with the last waiter.
         drop(write);
         let waiting = async {
@@ -282,6 +329,7 @@ impl Engine {
                 Err(timeout(&tier))
             }
         };
+        tier.core.meter.wrote(began, &self.runtime);
         settled.map_err(|error| error.at_tier(&tier.core.label).for_key(&key))
     }
 }
@@ -330,7 +378,20 @@ fn all(results: Vec<Settled>) -> Result<()> {
 }
 
 fn nothing() -> Settled {
-    Err(Error::new(ErrorKind::Config, "the cache has no tiers"))
+    Err(Error::new(ErrorKind::Unsupported, "every tier of the cache is read-only"))
+}
+
+/// The results of the tiers that were to store the value.
+fn those(results: Vec<Settled>, stored: &[bool]) -> Vec<Settled> {
+    results.into_iter().zip(stored).filter_map(|(result, stored)| stored.then_some(result)).collect()
+}
+
+/// Why no tier was to store the value.
+fn nowhere(route: &Route) -> Error {
+    if route.written.is_empty() {
+        return Error::new(ErrorKind::Unsupported, "every tier of the cache is read-only");
+    }
+    Error::new(ErrorKind::TooLarge, "the value is over the `max_value` of every tier that would store it")
 }
 
 fn restarted() -> Error {

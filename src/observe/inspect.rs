@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
+use super::events::BypassCause;
 use crate::backend::Usage;
 use crate::codec::CodecStats;
 use crate::composition::Engine;
@@ -16,6 +17,8 @@ use crate::value::BackendLabel;
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Inspection {
+    /// Its name, as the builder was given it.
+    pub name: String,
     /// The runtime that it runs on.
     pub runtime: &'static str,
     /// Whether it has been shut down.
@@ -62,8 +65,16 @@ pub struct TierInspection {
     pub blocking_jobs: usize,
     /// Keys in quarantine: they read as a miss here until the tier confirms their last change.
     pub quarantined: usize,
-    /// Whether the whole tier reads as a miss, because too many keys were in quarantine.
+    /// Whether the whole tier reads as a miss.
     pub bypassed: bool,
+    /// Why, if it does.
+    pub bypass_cause: Option<BypassCause>,
+    /// Whether it is only read.
+    pub read_only: bool,
+    /// Of a read-only tier: the keys that were set or removed above it, of which it shows only later values.
+    pub overruled: usize,
+    /// Whether too many of its entries cannot be decoded.
+    pub decode_alarm: bool,
     /// Keys with something under way.
     pub ledger: usize,
     /// What its store holds, as far as it says.
@@ -95,6 +106,10 @@ impl Inspection {
                 blocking_jobs: core.backend.running_jobs(),
                 quarantined: core.quarantined(),
                 bypassed: core.is_bypassed(),
+                bypass_cause: core.bypass_cause(),
+                read_only: core.options.read_only,
+                overruled: core.overruled.len(),
+                decode_alarm: core.decodes.is_alarmed(),
                 ledger: core.ledger_keys(),
                 usage: core.backend.usage(),
                 reads: core.counters.reads(),
@@ -102,6 +117,7 @@ impl Inspection {
             }
         });
         Self {
+            name: engine.name.to_string(),
             runtime: engine.runtime.name(),
             closed: engine.is_closed(),
             tiers: tiers.collect(),

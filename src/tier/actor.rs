@@ -11,6 +11,7 @@ use super::core::{TierCore, backend_panic};
 use super::message::Message;
 use crate::backend::OpenContext;
 use crate::error::{Error, ErrorKind};
+use crate::observe::Removals;
 use crate::runtime::{ActorFactory, Envelope, Handler, panic_message};
 
 pub(crate) struct TierActor {
@@ -33,7 +34,8 @@ impl TierActor {
 }
 
 async fn open(core: &Arc<TierCore>) -> Result<(), Error> {
-    let context = OpenContext::new(core.runtime.clone());
+    let mut context = OpenContext::new(core.runtime.clone());
+    context.removals = Removals::new(&core.events, &core.label);
     let call = AssertUnwindSafe(core.backend.open(&context)).catch_unwind();
     let deadline = core.options.open_deadline;
     match core.runtime.deadline(core.runtime.now().after(deadline), call).await {

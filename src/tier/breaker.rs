@@ -127,10 +127,20 @@ pub(crate) struct Breaker(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     options: BreakerOptions,
+    watch: Watch,
     /// How often it has opened, shifted by [`STATE_BITS`], and the state: written under `core`'s lock. One relaxed
     /// load decides a call while closed, for the word alone is the decision; all else is read under the lock.
     gate: AtomicU64,
     core: Mutex<Core>,
+}
+
+/// Hears of every change of state, in order: called under the breaker's lock, so it must not come back to it.
+pub(crate) struct Watch(pub(crate) Box<dyn Fn(BreakerState) + Send + Sync>);
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watch")
+    }
 }
 
 const STATE_BITS: u32 = 2;
@@ -148,9 +158,14 @@ struct Core {
 }
 
 impl Breaker {
+    #[cfg(test)]
     pub(crate) fn new(options: BreakerOptions) -> Self {
+        Self::watched(options, Watch(Box::new(|_| {})))
+    }
+
+    pub(crate) fn watched(options: BreakerOptions, watch: Watch) -> Self {
         let core = Core { window: Window::new(options.window), until: Instant::default(), failed_probes: 0 };
-        Self(Arc::new(Shared { options, gate: AtomicU64::new(CLOSED), core: Mutex::new(core) }))
+        Self(Arc::new(Shared { options, watch, gate: AtomicU64::new(CLOSED), core: Mutex::new(core) }))
     }
 
     /// Asks to send a call at `now`. One atomic load while closed.
@@ -193,16 +208,20 @@ impl Breaker {
 
     /// Where it stands. Open until a call has been let through as the probe, however much time has passed.
     pub(crate) fn state(&self) -> BreakerState {
-        match self.0.state() {
-            CLOSED => BreakerState::Closed,
-            OPEN => BreakerState::Open,
-            _ => BreakerState::HalfOpen,
-        }
+        named(self.0.state())
     }
 
     /// How often it has opened, failed probes included.
     pub(crate) fn opened_total(&self) -> u64 {
         self.0.openings()
+    }
+}
+
+fn named(state: u64) -> BreakerState {
+    match state {
+        CLOSED => BreakerState::Closed,
+        OPEN => BreakerState::Open,
+        _ => BreakerState::HalfOpen,
     }
 }
 
@@ -223,6 +242,7 @@ impl Shared {
 
     fn set(&self, openings: u64, state: u64) {
         self.gate.store(openings << STATE_BITS | state, Ordering::Relaxed);
+        (self.watch.0)(named(state));
     }
 
     fn open(&self, core: &mut Core, now: Instant, random: Option<u64>) {

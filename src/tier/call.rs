@@ -18,6 +18,7 @@ use super::queue::Job;
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
+use crate::observe::{Began, trace};
 use crate::planted::{Plant, planted};
 use crate::runtime::panic_message;
 use crate::value::{Entry, Stamp};
@@ -79,9 +80,17 @@ pub(super) async fn read(mut slot: Slot, batch: Vec<(CacheKey, Vec<ReadOp>)>, pa
     let results = match reopen(&core, &pass).await {
         Err(error) => vec![Err(error); keys.len()],
         Ok(()) => {
-            let call = AssertUnwindSafe(core.backend.read_entries(&keys)).catch_unwind();
+            core.meter.sending(true, keys.len());
+            let began = Began::now(&core.runtime);
+            let callers = readers.iter().flatten().map(|reader| &reader.caller);
+            let call =
+                trace::call("read", &core.label, keys.len(), callers, core.backend.read_entries(&keys));
+            let call = AssertUnwindSafe(call).catch_unwind();
             // A read that is dropped has no effect, so a late one is simply dropped.
-            match core.runtime.deadline(core.runtime.now().after(core.options.read_deadline), call).await {
+            let called =
+                core.runtime.deadline(core.runtime.now().after(core.options.read_deadline), call).await;
+            core.meter.called(true, began, &core.runtime);
+            match called {
                 Some(Ok(results)) => complete(results, keys.len()),
                 Some(Err(panic)) => vec![Err(backend_panic(&panic_message(&*panic))); keys.len()],
                 None => vec![Err(overdue("read", core.options.read_deadline.as_millis())); keys.len()],
@@ -114,10 +123,17 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
         slot.leave();
         return core.refuse(batch, &error);
     }
-    let call = Box::pin(AssertUnwindSafe(send(&core, &batch)).catch_unwind());
+    core.meter.sending(false, batch.len());
+    let began = Began::now(&core.runtime);
+    let callers = batch.iter().filter_map(Job::caller);
+    let op = if batch.first().is_some_and(|job| job.entry().is_none()) { "remove" } else { "write" };
+    let call = trace::call(op, &core.label, batch.len(), callers, send(&core, &batch));
+    let call = Box::pin(AssertUnwindSafe(call).catch_unwind());
     let deadline = core.runtime.now().after(core.options.write_deadline);
     let timer = core.runtime.sleep_until(deadline);
-    match futures_util::future::select(call, timer).await {
+    let called = futures_util::future::select(call, timer).await;
+    core.meter.called(false, began, &core.runtime);
+    match called {
         Either::Left((Ok(mut results), _)) => {
             if planted(Plant::BatchShifted) {
                 results.rotate_right(1);

@@ -9,18 +9,21 @@ use event_listener::Event;
 use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
 
-use super::breaker::{Admission, Breaker};
+use super::breaker::{Admission, Breaker, BreakerState, Watch};
 use super::call;
 use super::counters::Counters;
+use super::decodes::Decodes;
 use super::gate::Gate;
 use super::ledger::{Attempt, Ledger, Refusal};
 use super::message::{Change, Fill, Finished, Mutation, Open, ReadOp, Settled, Settlement};
 use super::options::{Tier, TierOptions};
+use super::overruled::Overruled;
 use super::quarantine::Repair;
 use super::queue::{Job, Queue, Work};
 use crate::backend::{Backend, Holds, Port, Scope};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::CacheKey;
+use crate::key::{CacheKey, KeyProbe};
+use crate::observe::{BypassCause, EventKind, Events, Telling, TierMeter, trace};
 use crate::order::Order;
 use crate::planted::{Plant, planted};
 use crate::runtime::host::drop_quietly;
@@ -37,6 +40,11 @@ pub(crate) struct TierCore {
     pub(crate) runtime: RuntimeHandle,
     pub(crate) order: Arc<Order>,
     pub(crate) counters: Counters,
+    pub(crate) events: Arc<Events>,
+    pub(crate) meter: TierMeter,
+    pub(crate) decodes: Decodes,
+    /// Of a read-only tier: what it may no longer show.
+    pub(crate) overruled: Overruled,
     pub(super) breaker: Breaker,
     gate: Gate,
     /// Entries stamped at or before this are absent: what a bypassed tier may have missed.
@@ -76,15 +84,25 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl TierCore {
-    pub(crate) fn new(tier: Tier, runtime: &RuntimeHandle, order: &Arc<Order>) -> Arc<Self> {
+    pub(crate) fn new(
+        tier: Tier,
+        runtime: &RuntimeHandle,
+        order: &Arc<Order>,
+        telling: &Telling,
+    ) -> Arc<Self> {
+        let events = &telling.events;
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
+            breaker: Breaker::watched(tier.options.breaker, breaker_watch(events, &tier.label)),
+            events: Arc::clone(events),
+            meter: telling.meter.tier(&tier.label),
+            decodes: Decodes::new(tier.options.decode_alarm),
+            overruled: Overruled::default(),
             label: tier.label,
             port: tier.backend.port(),
             holds: tier.backend.holds(),
             ledger: Mutex::new(Ledger::new(tier.backend.port().is_some())),
             backend: tier.backend,
-            breaker: Breaker::new(tier.options.breaker),
             options: tier.options,
             runtime: runtime.clone(),
             order: Arc::clone(order),
@@ -117,7 +135,9 @@ impl TierCore {
         if self.gate.is_open() || (planted(Plant::PortIgnoresQuarantine) && self.port.is_some()) {
             return None;
         }
-        let why = if self.gate.is_bypassed() {
+        let why = if self.gate.is_held() {
+            "the tier is bypassed by an operator"
+        } else if self.gate.is_bypassed() {
             "the tier is bypassed until it has been cleared: too many of its keys were in quarantine"
         } else if lock(&self.ledger).is_quarantined(key) {
             "the key is in quarantine: the tier has not confirmed its last change"
@@ -133,10 +153,43 @@ impl TierCore {
     }
 
     /// Whether an entry with these stamps is older than what the tier may have missed.
-    pub(crate) fn hides(&self, meta: &Meta) -> bool {
+    pub(crate) fn hides(&self, key: &KeyProbe<'_>, meta: &Meta) -> bool {
+        // The keys first: when there are too many, they are forgotten once `hidden` covers them.
+        (self.options.read_only && self.overruled.hides(key, meta)) || self.covers(meta)
+    }
+
+    fn covers(&self, meta: &Meta) -> bool {
         let hidden = self.hidden.load(Ordering::Acquire);
         // Zero hides nothing, not even what has no stamp.
         hidden > 0 && meta.stamp.time <= hidden
+    }
+
+    /// Settles a mutation at a tier that is never written: what it holds of the key up to `stamp` is absent.
+    pub(crate) fn overrule(&self, key: &CacheKey, stamp: Stamp) {
+        let hide = |stamp: Stamp| {
+            self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
+        };
+        self.overruled.add(key, stamp, self.options.quarantine, hide);
+    }
+
+    /// Counts an entry that was decoded, or could not be.
+    pub(crate) fn note_decode<T>(&self, result: &Result<T>) {
+        let ok = match result {
+            Ok(_) => true,
+            Err(error) => match error.kind() {
+                ErrorKind::Decode | ErrorKind::TooLarge | ErrorKind::Panicked => false,
+                // Says nothing about the entry.
+                _ => return,
+            },
+        };
+        if let Some(alarmed) = self.decodes.note(ok) {
+            self.tell(if alarmed { EventKind::DecodeFailuresRose } else { EventKind::DecodeFailuresFell });
+        }
+    }
+
+    /// Tells whoever listens.
+    pub(crate) fn tell(&self, kind: EventKind) {
+        tell(&self.events, &self.label, kind);
     }
 
     /// Takes a read into the queue. The actor sends it on when its mailbox has no more.
@@ -174,6 +227,8 @@ impl TierCore {
     /// nothing else of the key comes between.
     fn carry_out(self: &Arc<Self>, job: Job) {
         let Some(port) = &self.port else { return lock(&self.queue).push_write(job) };
+        let bytes = job.entry().map_or(0, |entry| entry.payload.weight());
+        Counters::add(&self.counters.bytes_written, bytes as u64);
         let result = match job.entry() {
             Some(entry) => contained(|| {
                 port.put(job.key().clone(), entry.clone());
@@ -257,7 +312,7 @@ impl TierCore {
             self.count(&finished);
             finished.answer();
         }
-        if blocked {
+        if blocked && self.needs_repair() {
             self.wake_repair();
         }
         result
@@ -270,6 +325,7 @@ impl TierCore {
             // Exact no longer: the whole tier reads as a miss until it answers again and a clear has been recorded.
             bypassed = true;
             Counters::one(&self.counters.bypasses);
+            self.tell(EventKind::BypassBegan { by: BypassCause::QuarantineOverflow });
         }
         if bypassed && ledger.quarantined > 0 {
             ledger.forget_quarantines();
@@ -353,6 +409,9 @@ impl TierCore {
             Ok(pass) => {
                 Counters::one(&self.counters.write_calls);
                 Counters::add(&self.counters.write_keys, batch.len() as u64);
+                let bytes: usize =
+                    batch.iter().filter_map(Job::entry).map(|entry| entry.payload.weight()).sum();
+                Counters::add(&self.counters.bytes_written, bytes as u64);
                 self.runtime.spawn(call::write(call::Slot::writing(self), batch, pass));
             }
             Err(error) => {
@@ -411,7 +470,7 @@ impl TierCore {
 
     /// Whether a call may be sent to the backend now.
     fn admit(&self) -> Result<Admission> {
-        if self.calls.load(Ordering::Relaxed) >= self.options.stuck_limit + 2 * self.options.concurrency {
+        if self.is_stuck() {
             return Err(Error::new(
                 ErrorKind::Unavailable,
                 format!("the tier is stuck: {} calls have not returned", self.calls.load(Ordering::Relaxed)),
@@ -499,6 +558,11 @@ impl TierCore {
         }
     }
 
+    /// Whether so many calls never returned that no more are sent.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) >= self.options.stuck_limit + 2 * self.options.concurrency
+    }
+
     pub(super) fn call_began(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
@@ -513,22 +577,52 @@ impl TierCore {
         self.gate.is_bypassed()
     }
 
+    /// Whether an operator holds the tier in bypass.
+    pub(super) fn is_held(&self) -> bool {
+        self.gate.is_held()
+    }
+
+    /// Why the tier is bypassed, if it is.
+    pub(crate) fn bypass_cause(&self) -> Option<BypassCause> {
+        match (self.gate.is_held(), self.gate.is_bypassed()) {
+            (true, _) => Some(BypassCause::Operator),
+            (false, true) => Some(BypassCause::QuarantineOverflow),
+            (false, false) => None,
+        }
+    }
+
+    /// Bypasses the tier until it is told otherwise. Then it is made safe as after an overflow, and serves again.
+    pub(crate) fn hold_bypass(self: &Arc<Self>, on: bool) {
+        self.with_ledger(|_, _| {
+            let was_bypassed = self.gate.is_bypassed();
+            self.gate.hold(on);
+            if on && !was_bypassed {
+                self.tell(EventKind::BypassBegan { by: BypassCause::Operator });
+            }
+        });
+    }
+
     /// Whether nothing that was sent before could still be applied.
     pub(super) fn is_quiet(&self) -> bool {
         self.calls.load(Ordering::Acquire) == 0 && !lock(&self.queue).has_writes()
     }
 
-    /// Serves again, with everything up to `stamp` absent.
+    /// Serves again, with everything up to `stamp` absent, unless an operator has bypassed the tier meanwhile.
     pub(super) fn lift_bypass(&self, stamp: Stamp) {
         self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
         let mut ledger = lock(&self.ledger);
+        if self.gate.is_held() {
+            return;
+        }
         self.gate.set(ledger.quarantined > 0, false);
         self.set_gate(&mut ledger);
+        self.tell(EventKind::BypassEnded);
     }
 
     /// Whether the repair task has something to do, now or later.
     pub(super) fn needs_repair(&self) -> bool {
-        !self.gate.is_open() || !lock(&self.clears).is_empty()
+        // What an operator holds in bypass is made good when it is let go.
+        (!self.gate.is_open() && !self.gate.is_held()) || !lock(&self.clears).is_empty()
     }
 
     /// Sends the repairs that can be sent: into the store's port, or as calls.
@@ -598,6 +692,9 @@ impl TierCore {
 
     /// Makes what the backend acknowledged durable.
     pub(crate) async fn flush(&self) -> Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
         match AssertUnwindSafe(self.backend.flush()).catch_unwind().await {
             Ok(result) => result,
             Err(panic) => Err(backend_panic(&panic_message(&*panic))),
@@ -612,6 +709,23 @@ impl TierCore {
 
 fn contained(call: impl FnOnce() -> Settlement) -> Settled {
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| backend_panic(&panic_message(&*panic)))
+}
+
+fn breaker_watch(events: &Arc<Events>, label: &BackendLabel) -> Watch {
+    let (events, label) = (Arc::clone(events), label.clone());
+    Watch(Box::new(move |state| {
+        let kind = match state {
+            BreakerState::Closed => EventKind::BreakerClosed,
+            BreakerState::Open => EventKind::BreakerOpened,
+            BreakerState::HalfOpen => EventKind::BreakerHalfOpen,
+        };
+        tell(&events, &label, kind);
+    }))
+}
+
+fn tell(events: &Events, label: &BackendLabel, kind: EventKind) {
+    trace::event(label, &kind);
+    events.tell(label, || kind);
 }
 
 pub(super) fn backend_panic(message: &str) -> Error {

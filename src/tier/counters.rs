@@ -22,6 +22,7 @@ counters! {
     port_reads, messages, read_calls, read_keys, joined_reads,
     applied, superseded, unconfirmed, write_calls, write_keys,
     fills, fills_void, fills_dropped, repairs, repair_failures, bypasses, late, swept,
+    oversized, bytes_read, bytes_written,
 }
 
 impl Counters {
@@ -68,6 +69,7 @@ impl Counters {
             calls: get(&self.read_calls),
             keys_in_calls: get(&self.read_keys),
             joined: get(&self.joined_reads),
+            bytes: get(&self.bytes_read),
         }
     }
 
@@ -87,6 +89,8 @@ impl Counters {
             bypasses: get(&self.bypasses),
             late: get(&self.late),
             swept: get(&self.swept),
+            oversized: get(&self.oversized),
+            bytes: get(&self.bytes_written),
         }
     }
 }
@@ -129,6 +133,8 @@ pub struct ReadCounts {
     pub keys_in_calls: u64,
     /// Reads that joined one of the same key that was not yet sent.
     pub joined: u64,
+    /// Bytes of the frames read. Hits of decoded values have none.
+    pub bytes: u64,
 }
 
 impl ReadCounts {
@@ -186,4 +192,8 @@ pub struct WriteCounts {
     pub late: u64,
     /// Expired entries deleted.
     pub swept: u64,
+    /// Values that were not stored because they are over [`TierOptions::max_value`](crate::TierOptions::max_value).
+    pub oversized: u64,
+    /// Bytes sent to the store: lengths of frames, or stated weights of decoded values.
+    pub bytes: u64,
 }

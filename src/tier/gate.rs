@@ -6,6 +6,8 @@ use crate::sync::{AtomicU32, Ordering};
 const QUARANTINE: u32 = 1;
 /// The whole tier reads as a miss.
 const BYPASS: u32 = 2;
+/// The bypass stays until an operator ends it.
+const HELD: u32 = 4;
 
 /// Written under the ledger's lock, before a mutation that was not confirmed returns to its caller; read without it,
 /// *before* the store: between a later look and the read, a repair could lift the quarantine after the read had already
@@ -28,9 +30,22 @@ impl Gate {
         self.0.load(Ordering::Acquire) & BYPASS != 0
     }
 
+    /// Whether an operator holds the tier in bypass.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.load(Ordering::Acquire) & HELD != 0
+    }
+
+    /// Has an operator hold the tier in bypass, or let it go: the bypass itself then ends as any does. Under the
+    /// ledger's lock.
+    pub(crate) fn hold(&self, on: bool) {
+        let bits = self.0.load(Ordering::Acquire);
+        self.0.store(if on { bits | BYPASS | HELD } else { bits & !HELD }, Ordering::Release);
+    }
+
     /// To be called under the ledger's lock, before it is released and anyone is told.
     pub(crate) fn set(&self, quarantined: bool, bypassed: bool) {
-        let bits = if quarantined { QUARANTINE } else { 0 } | if bypassed { BYPASS } else { 0 };
+        let held = self.0.load(Ordering::Acquire) & HELD;
+        let bits = held | if quarantined { QUARANTINE } else { 0 } | if bypassed { BYPASS } else { 0 };
         self.0.store(bits, Ordering::Release);
     }
 }

@@ -9,6 +9,7 @@ use super::core::TierCore;
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
+use crate::observe::trace::Caller;
 use crate::order::{ClearWrite, Fence, Write};
 use crate::planted::{Plant, planted};
 use crate::runtime::Instant;
@@ -31,13 +32,14 @@ pub(crate) enum Message {
 /// Asks for one entry. Dropped unanswered, it answers [`ErrorKind::Restarted`].
 pub(crate) struct ReadOp {
     pub(crate) key: CacheKey,
+    pub(crate) caller: Caller,
     reply: Option<oneshot::Sender<Result<Option<Entry>>>>,
 }
 
 impl ReadOp {
     pub(crate) fn new(key: CacheKey) -> (Self, oneshot::Receiver<Result<Option<Entry>>>) {
         let (reply, answer) = oneshot::channel();
-        (Self { key, reply: Some(reply) }, answer)
+        (Self { key, caller: Caller::here(), reply: Some(reply) }, answer)
     }
 
     /// Whether the caller has gone.
@@ -98,6 +100,7 @@ pub(crate) struct Mutation {
     pub(crate) write: Arc<Write>,
     pub(crate) change: Change,
     pub(crate) deadline: Instant,
+    pub(crate) caller: Caller,
     /// Older mutations of the key that were overtaken while they waited: they settle with this one, not before.
     pub(crate) overtaken: Vec<Mutation>,
     reply: Option<oneshot::Sender<Settled>>,
@@ -138,6 +141,7 @@ impl Mutation {
             write: Arc::clone(write),
             change,
             deadline,
+            caller: Caller::here(),
             overtaken: Vec::new(),
             reply: Some(reply),
             open: Open::new(),

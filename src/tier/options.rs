@@ -48,6 +48,18 @@ pub struct TierOptions {
     pub required: bool,
     /// How often expired entries are looked for, in tiers that do not expire by themselves. Default: 1 s.
     pub sweep_interval: Duration,
+    /// Whether the tier is only read. Nothing is stored in it, refilled, removed, cleared or swept. What the
+    /// application sets or removes is settled here by its stamp: whatever the tier holds of that key and was written
+    /// earlier reads as absent in this process, while a later write by the store's owner shows. As many keys as
+    /// `quarantine` says are remembered exactly; past that, everything written up to then is absent. Default: no.
+    pub read_only: bool,
+    /// The largest value stored in this tier, in bytes of its frame, or of its weight where the tier holds decoded
+    /// values. A larger one is not stored here, and what is under its key is removed. Default: none, but for the
+    /// codec's own limit.
+    pub max_value: Option<usize>,
+    /// How many of a hundred entries may fail to be decoded before an event and `health()` say so; zero: any number.
+    /// Default: 5.
+    pub decode_alarm: u8,
 }
 
 impl Default for TierOptions {
@@ -69,6 +81,9 @@ impl Default for TierOptions {
             on_error: ErrorPolicy::Miss,
             required: false,
             sweep_interval: Duration::from_secs(1),
+            read_only: false,
+            max_value: None,
+            decode_alarm: 5,
         }
     }
 }
@@ -87,9 +102,13 @@ impl TierOptions {
             ("concurrency", self.concurrency == 0),
             ("stuck_limit", self.stuck_limit == 0),
             ("quarantine", self.quarantine == 0),
+            ("max_value", self.max_value == Some(0)),
         ];
         if let Some((name, _)) = zero.iter().find(|(_, zero)| *zero) {
             return Err(Error::new(ErrorKind::Config, format!("`{name}` is zero; it must be at least 1")));
+        }
+        if self.decode_alarm > 100 {
+            return Err(Error::new(ErrorKind::Config, "`decode_alarm` is a percentage: at most 100"));
         }
         self.breaker.validate()
     }
@@ -259,6 +278,27 @@ impl Tier {
     #[must_use]
     pub fn sweep_interval(mut self, interval: Duration) -> Self {
         self.options.sweep_interval = interval;
+        self
+    }
+
+    /// Sets [`TierOptions::read_only`].
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.options.read_only = read_only;
+        self
+    }
+
+    /// Sets [`TierOptions::max_value`], in bytes.
+    #[must_use]
+    pub fn max_value(mut self, bytes: usize) -> Self {
+        self.options.max_value = Some(bytes);
+        self
+    }
+
+    /// Sets [`TierOptions::decode_alarm`], in percent.
+    #[must_use]
+    pub fn decode_alarm(mut self, percent: u8) -> Self {
+        self.options.decode_alarm = percent;
         self
     }
 

@@ -9,6 +9,7 @@ use super::ledger::Attempt;
 use super::message::{Change, Fill, Mutation, ReadOp};
 use super::quarantine::Repair;
 use crate::key::{CacheKey, KeyHash};
+use crate::observe::trace::Caller;
 use crate::value::{Entry, Stamp};
 
 #[derive(Default)]
@@ -41,6 +42,14 @@ impl Job {
             Work::Mutation(mutation) => mutation.key(),
             Work::Fill(fill) => &fill.key,
             Work::Repair(repair) => &repair.key,
+        }
+    }
+
+    /// Who asked for it, if anyone waits.
+    pub(super) fn caller(&self) -> Option<&Caller> {
+        match &self.work {
+            Work::Mutation(mutation) => Some(&mutation.caller),
+            Work::Fill(_) | Work::Repair(_) => None,
         }
     }
 

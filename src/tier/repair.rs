@@ -92,13 +92,15 @@ async fn round(core: &Arc<TierCore>) {
     if core.repair_failed.swap(false, Ordering::Relaxed) {
         core.repair_streak.fetch_add(1, Ordering::Relaxed);
     }
-    if core.is_bypassed() {
+    if core.is_bypassed() && !core.is_held() {
         if core.is_quiet() && !recover(core).await {
             core.repair_streak.fetch_add(1, Ordering::Relaxed);
         }
         return;
     }
-    core.send_repairs();
+    if !core.is_bypassed() {
+        core.send_repairs();
+    }
     let clear = lock(&core.clears).first().cloned();
     if let Some((scope, stamp)) = clear {
         let ok = clear_in_time(core, &scope, stamp).await;
@@ -113,6 +115,13 @@ async fn round(core: &Arc<TierCore>) {
 
 /// Clears a bypassed tier and lets it serve again. Nothing that was sent before is still on its way.
 async fn recover(core: &Arc<TierCore>) -> bool {
+    if core.options.read_only {
+        // It missed nothing: what may no longer be shown was noted all the while.
+        return answers(core).await && {
+            core.lift_bypass(Stamp::ZERO);
+            true
+        };
+    }
     let stamp = core.order.clock.mint(core.runtime.wall());
     if !clear_in_time(core, &Scope::All, stamp).await || !answers(core).await {
         return false;

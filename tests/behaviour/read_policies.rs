@@ -303,9 +303,9 @@ pub(crate) async fn equal_stamps_are_told_apart_by_expiry(world: World) {
 pub(crate) async fn nested_compositions_are_one_route(world: World) {
     let [b, c, d] = ["b", "c", "d"].map(Store::new);
     let a = patient(MemoryBackend::entries(10)).label("a");
-    let upper = a.compose(b.tier()).read(ReadPolicy::Parallel);
-    let lower = c.tier().compose(d.tier()).read(ReadPolicy::Race).refill(RefillPolicy::Never);
-    let whole = upper.compose(lower).read(ReadPolicy::Sequential);
+    let upper = a.over(b.tier()).read(ReadPolicy::Parallel);
+    let lower = c.tier().over(d.tier()).read(ReadPolicy::Race).refill(RefillPolicy::Never);
+    let whole = upper.over(lower).read(ReadPolicy::Sequential);
     let cache = Cache::builder(world.runtime.clone()).tier(whole).build().await.unwrap();
     let labels: Vec<_> = cache.inspect().tiers.iter().map(|tier| tier.label.to_string()).collect();
     assert_eq!(labels, ["a", "b", "c", "d"]);

@@ -132,7 +132,7 @@ impl Compressor for Agreement {
     }
 
     fn compress(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        out.push(plain.len() as u8);
+        out.push(u8::try_from(plain.len() % 256).unwrap_or(0));
         Ok(())
     }
 

@@ -48,7 +48,7 @@ async fn rows(runtime: RuntimeHandle) {
 
 async fn values_come_back(row: &str, coded: &Coded, region: &Region<Rich, u32>, values: &[Arc<Rich>]) {
     for (id, value) in values.iter().enumerate() {
-        let id = id as u32;
+        let id = u32::try_from(id).unwrap();
         region.set(&id, Arc::clone(value)).await.unwrap_or_else(|error| panic!("{row}, value {id}: {error}"));
         let found = region.try_get(&id).await.unwrap();
         assert!(found.hit.is_some_and(|hit| hit.value() == value), "{row}, value {id}: {:?}", found.degraded);

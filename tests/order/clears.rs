@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use futures_channel::oneshot;
 use tierkeep::MemoryBackend;
 use tierkeep::runtime::RestartPolicy;
 
 use crate::gate::{Gate, Kind};
 use crate::world::{
-    builder, calm, evict, get, healed, memory_over, ms, open, put, putting, tier, under_seeds,
+    builder, calm, evict, get, healed, loading, memory_over, ms, open, put, putting, tier, under_seeds,
 };
 
 #[test]
-fn a_clear_hides_a_write_that_is_applied_after_it() {
+pub(crate) fn a_clear_hides_a_write_that_is_applied_after_it() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let (cache, region, memory) = memory_over(&rt, &low).await;
@@ -33,7 +34,7 @@ fn a_clear_hides_a_write_that_is_applied_after_it() {
 }
 
 #[test]
-fn a_clear_hides_what_waits_to_be_written() {
+pub(crate) fn a_clear_hides_what_waits_to_be_written() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let (_cache, region, memory) = memory_over(&rt, &low).await;
@@ -54,7 +55,7 @@ fn a_clear_hides_what_waits_to_be_written() {
 }
 
 #[test]
-fn a_clear_that_found_no_room_is_recorded_later() {
+pub(crate) fn a_clear_that_found_no_room_is_recorded_later() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let slow_restart = RestartPolicy {
@@ -77,7 +78,7 @@ fn a_clear_that_found_no_room_is_recorded_later() {
 }
 
 #[test]
-fn a_clear_that_is_dropped_with_its_mailbox_is_recorded_later() {
+pub(crate) fn a_clear_that_is_dropped_with_its_mailbox_is_recorded_later() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let down_soon = RestartPolicy {
@@ -105,7 +106,7 @@ fn a_clear_that_is_dropped_with_its_mailbox_is_recorded_later() {
 }
 
 #[test]
-fn a_clear_whose_caller_goes_away_is_recorded_all_the_same() {
+pub(crate) fn a_clear_whose_caller_goes_away_is_recorded_all_the_same() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let slow_restart = RestartPolicy { backoff: Duration::from_secs(2), ..RestartPolicy::default() };
@@ -119,5 +120,48 @@ fn a_clear_whose_caller_goes_away_is_recorded_all_the_same() {
         drop(first.await.unwrap());
         rt.sleep(Duration::from_secs(20)).await;
         assert_eq!(low.clears(), 1);
+    });
+}
+
+/// A clear that comes while a bypassed tier is being cleared is newer than what is being recorded.
+#[test]
+pub(crate) fn a_clear_that_meets_the_recovery_of_its_tier_is_recorded_after_it() {
+    under_seeds(|rt| async move {
+        let low = Gate::new("low");
+        let (cache, region) =
+            open(builder(&rt).tier(MemoryBackend::entries(100)).tier(tier(&low).quarantine(1))).await;
+        let recovery = low.catch_clear();
+        low.fail(Kind::Write, true);
+        put(&region, "a", "v1").await.unwrap();
+        put(&region, "b", "v1").await.unwrap();
+        low.fail(Kind::Write, false);
+        assert!(cache.inspect().tier("low").unwrap().bypassed);
+        let recovery = recovery.sprung().await;
+        low.fail(Kind::Clear, true);
+        assert!(region.clear().await.is_err());
+        low.fail(Kind::Clear, false);
+        recovery.pass();
+        healed(&rt, &cache, "low").await;
+        rt.sleep(Duration::from_secs(10)).await;
+        assert_eq!(low.clears(), 3, "the recovery's, the one that failed, and its repetition");
+    });
+}
+
+#[test]
+pub(crate) fn who_asks_after_a_clear_joins_no_load_from_before_it() {
+    under_seeds(|rt| async move {
+        let low = Gate::new("low");
+        let (_cache, region, _memory) = memory_over(&rt, &low).await;
+        let (origin, loaded) = oneshot::channel();
+        let before = loading(&rt, &region, "k", loaded);
+        calm(&rt).await;
+        region.clear().await.unwrap();
+        let (fresh_origin, fresh) = oneshot::channel();
+        let after = loading(&rt, &region, "k", fresh);
+        calm(&rt).await;
+        origin.send("v1").unwrap();
+        assert_eq!(before.await.unwrap(), "v1");
+        fresh_origin.send("v2").expect("it runs its own loader");
+        assert_eq!(after.await.unwrap(), "v2");
     });
 }

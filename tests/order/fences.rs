@@ -19,7 +19,7 @@ async fn v1_below(rt: &RuntimeHandle, low: &Gate) -> (Cache, Strings, MemoryBack
 }
 
 #[test]
-fn a_fence_taken_while_a_set_is_under_way_is_void() {
+pub(crate) fn a_fence_taken_while_a_set_is_under_way_is_void() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let (_cache, region, memory) = v1_below(&rt, &low).await;
@@ -39,7 +39,7 @@ fn a_fence_taken_while_a_set_is_under_way_is_void() {
 }
 
 #[test]
-fn a_load_that_a_removal_overtook_fills_nothing() {
+pub(crate) fn a_load_that_a_removal_overtook_fills_nothing() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let (cache, region, _memory) = memory_over(&rt, &low).await;
@@ -58,7 +58,7 @@ fn a_load_that_a_removal_overtook_fills_nothing() {
 }
 
 #[test]
-fn a_fill_in_flight_is_the_keys_one_call() {
+pub(crate) fn a_fill_in_flight_is_the_keys_one_call() {
     under_seeds(|rt| async move {
         let (up, low) = (Gate::new("up"), Gate::new("low"));
         let (_cache, region) = open(builder(&rt).tier(gate_over(low.clone(), up.clone()))).await;
@@ -78,7 +78,7 @@ fn a_fill_in_flight_is_the_keys_one_call() {
 }
 
 #[test]
-fn a_fill_that_timed_out_quarantines_its_key() {
+pub(crate) fn a_fill_that_timed_out_quarantines_its_key() {
     under_seeds(|rt| async move {
         let (up, low) = (Gate::new("up"), Gate::new("low"));
         let (cache, region) = open(builder(&rt).tier(gate_over(low.clone(), up.clone()))).await;
@@ -100,10 +100,10 @@ fn a_fill_that_timed_out_quarantines_its_key() {
 }
 
 #[test]
-fn a_fill_that_waited_for_its_call_is_given_up_once_a_set_began() {
+pub(crate) fn a_fill_that_waited_for_its_call_is_given_up_once_a_set_began() {
     under_seeds(|rt| async move {
         let (up, low) = (Gate::new("up"), Gate::new("low"));
-        let two = tierkeep::Compose::compose(tier(&up).concurrency(1), tier(&low));
+        let two = tierkeep::Compose::over(tier(&up).concurrency(1), tier(&low));
         let (cache, region) = open(builder(&rt).tier(two)).await;
         let (key, other) = (region.key("k"), region.key("other"));
         put(&region, "k", "v1").await.unwrap();

@@ -30,7 +30,7 @@ pub(crate) struct Gate {
 #[derive(Default)]
 struct State {
     entries: BTreeMap<CacheKey, CacheValue<Raw>>,
-    traps: Vec<(Kind, CacheKey, oneshot::Sender<Call>)>,
+    traps: Vec<(Kind, Option<CacheKey>, oneshot::Sender<Call>)>,
     /// Kinds of calls that fail, having done nothing.
     failing: Vec<Kind>,
     refuses_to_open: bool,
@@ -61,8 +61,17 @@ impl Gate {
 
     /// The next call of this kind for this key that is not trapped already.
     pub(crate) fn catch(&self, kind: Kind, key: &CacheKey) -> Trap {
+        self.trap(kind, Some(key.clone()))
+    }
+
+    /// The next clear.
+    pub(crate) fn catch_clear(&self) -> Trap {
+        self.trap(Kind::Clear, None)
+    }
+
+    fn trap(&self, kind: Kind, key: Option<CacheKey>) -> Trap {
         let (sender, caught) = oneshot::channel();
-        self.lock().traps.push((kind, key.clone(), sender));
+        self.lock().traps.push((kind, key, sender));
         Trap(caught)
     }
 
@@ -113,7 +122,7 @@ impl Gate {
         let verdict = {
             let mut state = self.lock();
             state.log.push((kind, key.cloned()));
-            let trap = state.traps.iter().position(|(k, of, _)| *k == kind && Some(of) == key);
+            let trap = state.traps.iter().position(|(k, of, _)| *k == kind && of.as_ref() == key);
             match trap {
                 Some(trap) => {
                     let (_, _, trap) = state.traps.remove(trap);

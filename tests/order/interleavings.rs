@@ -16,7 +16,7 @@ use crate::world::{
 };
 
 #[test]
-fn a_refill_captured_before_a_set_is_not_applied_after_it() {
+pub(crate) fn a_refill_captured_before_a_set_is_not_applied_after_it() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let (cache, region, memory) = memory_over(&rt, &low).await;
@@ -38,7 +38,7 @@ fn a_refill_captured_before_a_set_is_not_applied_after_it() {
 }
 
 #[test]
-fn a_set_confirmed_above_and_refused_below_is_a_miss_below_until_made_good() {
+pub(crate) fn a_set_confirmed_above_and_refused_below_is_a_miss_below_until_made_good() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let (cache, region, memory) = memory_over(&rt, &low).await;
@@ -56,7 +56,7 @@ fn a_set_confirmed_above_and_refused_below_is_a_miss_below_until_made_good() {
 }
 
 #[test]
-fn a_key_removed_while_the_lower_tier_is_down_is_not_read_through_it() {
+pub(crate) fn a_key_removed_while_the_lower_tier_is_down_is_not_read_through_it() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let down_at_once = RestartPolicy { limit: 0, ..RestartPolicy::default() };
@@ -82,7 +82,7 @@ fn a_key_removed_while_the_lower_tier_is_down_is_not_read_through_it() {
 }
 
 #[test]
-fn of_two_mutations_of_one_key_only_one_is_in_flight() {
+pub(crate) fn of_two_mutations_of_one_key_only_one_is_in_flight() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let (_cache, region) = open(builder(&rt).tier(tier(&low).concurrency(4))).await;
@@ -110,7 +110,7 @@ fn of_two_mutations_of_one_key_only_one_is_in_flight() {
 }
 
 #[test]
-fn a_late_reply_after_a_restart_does_not_bring_its_value_back() {
+pub(crate) fn a_late_reply_after_a_restart_does_not_bring_its_value_back() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let (cache, region, memory) = memory_over(&rt, &low).await;
@@ -132,7 +132,7 @@ fn a_late_reply_after_a_restart_does_not_bring_its_value_back() {
 }
 
 #[test]
-fn a_clear_voids_the_refill_and_the_load_that_it_overtakes() {
+pub(crate) fn a_clear_voids_the_refill_and_the_load_that_it_overtakes() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let (cache, region, memory) = memory_over(&rt, &low).await;
@@ -158,7 +158,7 @@ fn a_clear_voids_the_refill_and_the_load_that_it_overtakes() {
 }
 
 #[test]
-fn a_load_overtaken_by_a_remove_serves_those_who_joined_before_it_only() {
+pub(crate) fn a_load_overtaken_by_a_remove_serves_those_who_joined_before_it_only() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let (_cache, region, memory) = memory_over(&rt, &low).await;
@@ -187,7 +187,7 @@ fn a_load_overtaken_by_a_remove_serves_those_who_joined_before_it_only() {
 }
 
 #[test]
-fn each_entry_of_a_partial_set_many_stands_for_itself() {
+pub(crate) fn each_entry_of_a_partial_set_many_stands_for_itself() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let (cache, region) = open(builder(&rt).tier(tier(&low))).await;
@@ -215,7 +215,7 @@ fn each_entry_of_a_partial_set_many_stands_for_itself() {
 }
 
 #[test]
-fn a_race_loser_that_finishes_last_is_a_miss_until_it_has() {
+pub(crate) fn a_race_loser_that_finishes_last_is_a_miss_until_it_has() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let memory = MemoryBackend::entries(100);
@@ -237,7 +237,7 @@ fn a_race_loser_that_finishes_last_is_a_miss_until_it_has() {
 }
 
 #[test]
-fn an_entry_of_an_earlier_process_whose_clock_was_ahead_is_older_than_all_of_this_one() {
+pub(crate) fn an_entry_of_an_earlier_process_whose_clock_was_ahead_is_older_than_all_of_this_one() {
     explore(0..8, |sim| {
         let rt = RuntimeHandle::new(sim.runtime());
         let dir = tempfile::tempdir().unwrap();
@@ -275,7 +275,7 @@ fn an_entry_of_an_earlier_process_whose_clock_was_ahead_is_older_than_all_of_thi
 }
 
 #[test]
-fn a_test_can_tell_whether_a_task_is_under_way() {
+pub(crate) fn a_test_can_tell_whether_a_task_is_under_way() {
     under_seeds(|rt| async move {
         let mut task = rt.spawn(std::future::pending::<()>());
         still(&mut task);

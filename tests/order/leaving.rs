@@ -37,7 +37,7 @@ async fn dropped_after<T>(polls: usize, future: impl Future<Output = T>) -> bool
 }
 
 #[test]
-fn a_set_dropped_at_any_await_leaves_nothing_behind() {
+pub(crate) fn a_set_dropped_at_any_await_leaves_nothing_behind() {
     let policies = [
         WritePolicy::Sequential,
         WritePolicy::OptimisticParallel { require_all: true },
@@ -86,7 +86,7 @@ fn a_set_dropped_at_any_await_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_reader_dropped_at_any_await_leaves_nothing_behind() {
+pub(crate) fn a_reader_dropped_at_any_await_leaves_nothing_behind() {
     for polls in 0..8 {
         under(8, |rt| async move {
             let low = Gate::new("low");
@@ -105,7 +105,7 @@ fn a_reader_dropped_at_any_await_leaves_nothing_behind() {
 
 /// What an incarnation drained and did not send, when none follows it for long.
 #[test]
-fn a_tier_that_goes_down_lets_go_of_what_it_had_drained() {
+pub(crate) fn a_tier_that_goes_down_lets_go_of_what_it_had_drained() {
     under_seeds(|rt| async move {
         let (low, broken) = (Gate::new("low"), Gate::new("broken"));
         let memory = MemoryBackend::entries(100);
@@ -144,7 +144,7 @@ fn a_tier_that_goes_down_lets_go_of_what_it_had_drained() {
 }
 
 #[test]
-fn a_crash_between_drain_and_call_loses_nothing() {
+pub(crate) fn a_crash_between_drain_and_call_loses_nothing() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let (cache, region) =
@@ -162,7 +162,7 @@ fn a_crash_between_drain_and_call_loses_nothing() {
 }
 
 #[test]
-fn a_restart_finds_a_full_queue_and_sends_it() {
+pub(crate) fn a_restart_finds_a_full_queue_and_sends_it() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let lower = tier(&low).concurrency(1).batch_keys(1).write_deadline(Duration::from_secs(30));
@@ -190,7 +190,7 @@ fn a_restart_finds_a_full_queue_and_sends_it() {
 }
 
 #[test]
-fn a_shutdown_makes_good_what_it_can() {
+pub(crate) fn a_shutdown_makes_good_what_it_can() {
     under_seeds(|rt| async move {
         let low = Gate::new("low");
         let (cache, region, _memory) = memory_over(&rt, &low).await;

@@ -48,7 +48,7 @@ pub(crate) fn tier(gate: &Gate) -> Tier {
 }
 
 pub(crate) fn gate_over(low: Gate, up: Gate) -> Composition {
-    tierkeep::Compose::compose(tier(&up), tier(&low))
+    tierkeep::Compose::over(tier(&up), tier(&low))
 }
 
 pub(crate) fn builder(rt: &RuntimeHandle) -> CacheBuilder {

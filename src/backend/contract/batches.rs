@@ -23,16 +23,21 @@ fn value(id: usize) -> CacheValue<Raw> {
 /// One answer for each key, in the order asked, the absent among the present.
 pub async fn answers_come_in_the_order_of_the_keys(subject: Subject) {
     let keys: Vec<_> = (0..300).map(|id| key(id * 7919 % 300)).collect();
-    let entries =
-        keys.iter().enumerate().filter(|(id, _)| id % 3 != 0).map(|(id, key)| (key.clone(), value(id)));
+    let entries = keys
+        .iter()
+        .enumerate()
+        .filter(|(id, _)| !id.is_multiple_of(3))
+        .map(|(id, key)| (key.clone(), value(id)));
     assert_eq!(all(subject.backend.write_many(entries.collect()).await).len(), 200);
 
     let read = all(subject.backend.read_many(&keys).await);
-    let expected: Vec<_> = (0..300).map(|id| (id % 3 != 0).then(|| Raw::from(id.to_string()))).collect();
+    let expected: Vec<_> =
+        (0..300_usize).map(|id| (!id.is_multiple_of(3)).then(|| Raw::from(id.to_string()))).collect();
     assert_eq!(read.into_iter().map(plain).collect::<Vec<_>>(), expected);
 
     let removed = all(subject.backend.remove_many(&keys).await);
-    let status = |id: usize| if id % 3 == 0 { DeleteStatus::Missing } else { DeleteStatus::Deleted(1) };
+    let status =
+        |id: usize| if id.is_multiple_of(3) { DeleteStatus::Missing } else { DeleteStatus::Deleted(1) };
     assert_eq!(removed, (0..300).map(status).collect::<Vec<_>>());
     assert!(all(subject.backend.read_many(&keys).await).iter().all(Option::is_none), "something was left");
 }

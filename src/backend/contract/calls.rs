@@ -35,13 +35,13 @@ pub async fn concurrent_calls_for_different_keys_do_not_mix(subject: Subject) {
             }
         }
     };
-    subject.at_once(move |subject, task| work(subject, task)).await;
+    subject.at_once(work).await;
 }
 
 /// Values that race for a key do not blend.
 pub async fn one_key_written_by_many_holds_one_of_their_values(subject: Subject) {
     let work = async |subject: Subject, task: u64| subject.write(&key(1), noise(task, 20_000)).await;
-    subject.at_once(move |subject, task| work(subject, task)).await;
+    subject.at_once(work).await;
     let found = subject.read(&key(1)).await;
     assert!((0..TASKS).any(|task| found == Some(noise(task, 20_000))), "a value that nobody wrote");
 }
@@ -61,7 +61,7 @@ pub async fn reads_beside_writes_see_whole_values(subject: Subject) {
             assert!((0..=10).any(|round| found == Some(noise(round, 20_000))), "a value that nobody wrote");
         }
     };
-    subject.at_once(move |subject, task| work(subject, task)).await;
+    subject.at_once(work).await;
 }
 
 /// A reader that goes away mid-call harms nobody, however many do.

@@ -15,15 +15,13 @@ mod store;
 mod tests;
 
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use self::store::{Limit, Store};
-use super::{Backend, BackendResult, Holds, Port, Scope, Usage};
+use super::{Backend, BackendResult, Holds, OpenContext, Port, Scope, Usage};
 use crate::error::{Error, ErrorKind};
 use crate::key::CacheKey;
 use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Meta, Payload, Raw, Stamp, Timestamp};
@@ -137,8 +135,15 @@ impl Backend for MemoryBackend {
     async fn clear(&self, scope: &Scope, stamp: Stamp) -> BackendResult<()> {
         let mut walk = self.store.clear(scope.clone(), stamp);
         while walk.step(PIECE) {
-            yield_now().await;
+            super::yield_now().await;
         }
+        Ok(())
+    }
+
+    /// From here on, events of the cache tell what is evicted and what has expired. A store shared by several caches
+    /// tells the one that opened it last.
+    async fn open(&self, context: &OpenContext) -> BackendResult<()> {
+        self.store.tell(context.removals.clone());
         Ok(())
     }
 
@@ -169,18 +174,4 @@ impl Backend for MemoryBackend {
     fn residual(&self) -> Option<Duration> {
         Some(Duration::ZERO)
     }
-}
-
-/// Lets other tasks run once, on any executor.
-async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if yielded {
-            return Poll::Ready(());
-        }
-        yielded = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

@@ -1,13 +1,14 @@
 //! The map behind a memory tier: weights, evictions, expiry and clears in progress.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use arc_swap::ArcSwapOption;
 use quick_cache::sync::{Cache, Iter};
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
 use super::expiry::{Due, ExpiryIndex};
-use crate::backend::{Port, Scope, Usage};
+use crate::backend::{Port, Removals, Scope, Usage};
 use crate::key::{CacheKey, KeyHash, KeyProbe};
 use crate::value::{DeleteStatus, Entry, Meta, Payload, Stamp, Timestamp};
 
@@ -65,6 +66,7 @@ pub(super) struct Store {
     clears: RwLock<Vec<Clear>>,
     puts: AtomicU64,
     evictions: AtomicU64,
+    removals: ArcSwapOption<Removals>,
 }
 
 type Map = Cache<CacheKey, Slot, Weigh, KeyHash, Collect>;
@@ -85,7 +87,13 @@ impl Store {
             clears: RwLock::default(),
             puts: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
+            removals: ArcSwapOption::empty(),
         }
+    }
+
+    /// From now on tells `removals` what it drops.
+    pub(super) fn tell(&self, removals: Removals) {
+        self.removals.store(Some(Arc::new(removals)));
     }
 
     pub(super) fn limit(&self) -> Limit {
@@ -103,7 +111,9 @@ impl Store {
     pub(super) fn sweep(&self, now: Timestamp, limit: usize) -> usize {
         let due = self.expiry.take_due(now, limit);
         // Another number under the key is a later put, with its own place in the index.
-        due.iter().filter(|(id, key)| self.map.remove_if(key, |slot| slot.id == *id).is_some()).count()
+        let removals = self.removals.load();
+        let swept = due.iter().filter(|(id, key)| self.map.remove_if(key, |slot| slot.id == *id).is_some());
+        swept.inspect(|(_, key)| removals.iter().for_each(|removals| removals.expired(key))).count()
     }
 
     /// Begins a clear. From now until the walk is dropped, puts that it covers act as removals.
@@ -164,9 +174,12 @@ impl Port for Store {
         let displaced = self.insert(key, entry);
         self.expiry.remove(displaced.0.iter().filter_map(|(_, slot)| slot.due()));
         // What stood under the same key was replaced, or is this very put, turned away for its weight.
-        let evicted = displaced.0.iter().filter(|(key, _)| key.hash_u64() != hash).count();
+        let evicted = displaced.0.iter().filter(|(key, _)| key.hash_u64() != hash);
+        let removals = self.removals.load();
+        let evicted = evicted.inspect(|(key, _)| removals.iter().for_each(|removals| removals.evicted(key)));
+        let evicted = evicted.count() as u64;
         if evicted > 0 {
-            self.evictions.fetch_add(evicted as u64, Ordering::Relaxed);
+            self.evictions.fetch_add(evicted, Ordering::Relaxed);
         }
     }
 

@@ -1,0 +1,116 @@
+//! Spans and events for `tracing` (feature `tracing`); without it, nothing at all.
+//!
+//! A span that serves several callers, as a batch does, *follows from* each of them: OpenTelemetry shows these as
+//! links. Hits through a port have no span. Keys are not recorded, only their prefix: they may say who asks.
+
+#[cfg(feature = "tracing")]
+pub(crate) use on::*;
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) use off::*;
+
+#[cfg(feature = "tracing")]
+mod on {
+    use tracing::instrument::Instrumented;
+    use tracing::{Instrument, Span, debug_span, info, warn};
+
+    use crate::key::CacheKey;
+    use crate::observe::EventKind;
+    use crate::value::BackendLabel;
+
+    /// Where a caller stands, carried into the batch that serves it.
+    #[derive(Debug, Clone)]
+    pub(crate) struct Caller(Option<tracing::Id>);
+
+    impl Caller {
+        pub(crate) fn here() -> Self {
+            Self(Span::current().id())
+        }
+    }
+
+    pub(crate) fn read<F: Future>(key: &CacheKey, work: F) -> Instrumented<F> {
+        work.instrument(debug_span!("tierkeep.read", region = key.prefix()))
+    }
+
+    pub(crate) fn write<F: Future>(op: &'static str, key: &CacheKey, work: F) -> Instrumented<F> {
+        work.instrument(debug_span!("tierkeep.write", op, region = key.prefix()))
+    }
+
+    pub(crate) fn load<F: Future>(key: &CacheKey, work: F) -> Instrumented<F> {
+        work.instrument(debug_span!("tierkeep.load", region = key.prefix()))
+    }
+
+    /// A call to a backend, on behalf of `callers`.
+    pub(crate) fn call<'a, F: Future>(
+        op: &'static str,
+        tier: &BackendLabel,
+        keys: usize,
+        callers: impl IntoIterator<Item = &'a Caller>,
+        work: F,
+    ) -> Instrumented<F> {
+        let span = debug_span!(parent: None, "tierkeep.call", op, tier = tier.as_str(), keys);
+        for Caller(caller) in callers {
+            span.follows_from(caller.clone());
+        }
+        work.instrument(span)
+    }
+
+    pub(crate) fn event(tier: &BackendLabel, kind: &EventKind) {
+        let tier = tier.as_str();
+        match kind {
+            EventKind::TierUp => info!(tier, "the tier is up"),
+            EventKind::TierDown { retry } => warn!(tier, ?retry, "the tier is down"),
+            EventKind::TierRestarting { delay } => warn!(tier, ?delay, "the tier is being restarted"),
+            EventKind::TierStopped => info!(tier, "the tier has stopped"),
+            EventKind::BreakerOpened => warn!(tier, "the breaker has opened"),
+            EventKind::BreakerHalfOpen => info!(tier, "the breaker lets a probe through"),
+            EventKind::BreakerClosed => info!(tier, "the breaker has closed"),
+            EventKind::BypassBegan { by } => warn!(tier, ?by, "the tier is bypassed"),
+            EventKind::BypassEnded => info!(tier, "the tier is no longer bypassed"),
+            EventKind::DecodeFailuresRose => warn!(tier, "too many entries cannot be decoded"),
+            EventKind::DecodeFailuresFell => info!(tier, "entries can be decoded again"),
+            // Too many for a log.
+            EventKind::Evicted { .. } | EventKind::Expired { .. } => {}
+        }
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod off {
+    use crate::key::CacheKey;
+    use crate::observe::EventKind;
+    use crate::value::BackendLabel;
+
+    #[derive(Debug, Clone)]
+    pub(crate) struct Caller;
+
+    impl Caller {
+        pub(crate) fn here() -> Self {
+            Self
+        }
+    }
+
+    pub(crate) fn read<F: Future>(_: &CacheKey, work: F) -> F {
+        work
+    }
+
+    pub(crate) fn write<F: Future>(_: &'static str, _: &CacheKey, work: F) -> F {
+        work
+    }
+
+    pub(crate) fn load<F: Future>(_: &CacheKey, work: F) -> F {
+        work
+    }
+
+    pub(crate) fn call<'a, F: Future>(
+        _: &'static str,
+        _: &BackendLabel,
+        _: usize,
+        _: impl IntoIterator<Item = &'a Caller>,
+        work: F,
+    ) -> F {
+        work
+    }
+
+    pub(crate) fn event(_: &BackendLabel, _: &EventKind) {}
+}
