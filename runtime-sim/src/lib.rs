@@ -80,3 +80,8 @@ pub use trace::{TraceEvent, TraceStep};
 #[cfg(doctest)]
 #[doc = concat!("```\n", include_str!("../examples/hour_of_ttls.rs"), "\n```")]
 struct HourOfTtls;
+
+/// Runs the guide's code with the doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/order.md")]
+struct OrderGuide;
