@@ -111,6 +111,23 @@ other_examples() {
 # Starts a service, asks it for its metrics and traces, and ends by itself.
 telemetry_example() { cargo run -q -p axum-telemetry >"$scratch/telemetry.out" || { cat "$scratch/telemetry.out" && return 1; }; }
 
+# Crates of their own: loom's types stand in for the standard library's in files of the engine, and the fuzz targets are
+# for cargo-fuzz on nightly. They are built in the one target directory all the same.
+order_models() {
+    local target
+    target="${CARGO_TARGET_DIR:-$PWD/target}"
+    (cd models && CARGO_TARGET_DIR="$target/models" cargo run -q --release) >"$scratch/models.out" 2>&1 ||
+        { cat "$scratch/models.out" && return 1; }
+    tail -n 1 "$scratch/models.out"
+}
+
+fuzz_targets() {
+    local target
+    target="${CARGO_TARGET_DIR:-$PWD/target}"
+    (cd fuzz && cargo fmt --check && CARGO_TARGET_DIR="$target/fuzz" cargo check -q --bins) || return 1
+    (cd models && cargo fmt --check)
+}
+
 dependencies() {
     if ! cargo deny --version >/dev/null 2>&1; then
         echo "skipped: cargo-deny is not installed"
@@ -152,6 +169,8 @@ step "dependencies" dependencies
 step "tests, all features" run_tests --all-features
 step "tests, no default features" run_tests -p tierkeep --no-default-features
 step "exploration and planted bugs" run_tests --release -p tierkeep-sim --test exploration
+step "order models, under loom" order_models
+step "fuzz targets build" fuzz_targets
 step "quick start" quick_start
 step "other examples" other_examples
 step "telemetry example" telemetry_example
