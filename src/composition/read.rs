@@ -76,7 +76,7 @@ impl Engine {
         let meta = self.order.admit(probe.prefix(), entry.meta, false)?;
         let now = self.runtime.wall();
         let usable =
-            !tier.core.hides(probe, &meta) && !meta.is_expired(now) && Any::type_id(&*object) == ty.type_id();
+            !tier.core.hides(probe, &meta) && !meta.is_expired(now) && Any::type_id(&*object) == ty.of_type();
         // What is not usable is counted, with its reason, by the full read that follows.
         usable.then(|| {
             Counters::one(&tier.core.counters.hits);
@@ -316,8 +316,7 @@ impl Engine {
             Ok(object) => object,
             Err((header, payload)) => self.codecs.decode(header, payload, Arc::clone(ty)).await?,
         };
-        // Of the type behind the `Arc`: the `Arc` itself has a `type_id` too.
-        if Any::type_id(&*object) != (**ty).type_id() {
+        if Any::type_id(&*object) != ty.of_type() {
             return Err(Error::new(
                 ErrorKind::TypeMismatch,
                 format!("the entry is not a `{}`; use another region or key", ty.type_name()),
