@@ -549,11 +549,8 @@ impl Store {
             Error::new(ErrorKind::Load, "the loader reported an error").with_source(source).for_key(key)
         })?;
         let object: Object = Arc::new(value);
-        match self.check(&object).await {
-            Err(error) if error.kind() == ErrorKind::Encode => Err(error.for_key(key)),
-            // No room to check it now says nothing about the value: it is the caller's, and the next one is checked.
-            _ => Ok(object),
-        }
+        self.check(&object).await.map_err(|error| error.for_key(key))?;
+        Ok(object)
     }
 
     fn landed<T: Send + Sync + 'static>(&self, landed: Landed) -> Result<Hit<T>> {
@@ -595,8 +592,14 @@ impl Store {
         for tier in &self.engine.route.load_full().written {
             if tier.core.holds == Holds::Bytes {
                 let (object, ty) = (Arc::clone(object), Arc::clone(&self.ty));
-                let checked = self.engine.codecs.check(object, ty, Arc::clone(&tier.core.backend)).await;
-                checked.map_err(|error| error.at_tier(&tier.core.label))?;
+                match self.engine.codecs.check(object, ty, Arc::clone(&tier.core.backend)).await {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::Encode => {
+                        return Err(error.at_tier(&tier.core.label));
+                    }
+                    // No room to check it now says nothing about the type: the next value is checked.
+                    Err(_) => return Ok(()),
+                }
             }
         }
         self.shared.checked.store(true, Ordering::Relaxed);

@@ -33,7 +33,6 @@ struct Quote {
     book: [u8; 32],
 }
 
-const _: () = assert!(4 * 8 + 1 + 30 + 30 + 32 == 125);
 
 impl Quote {
     fn new(id: u64) -> Self {
