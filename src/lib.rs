@@ -66,6 +66,7 @@ mod key_format;
 mod load;
 mod observe;
 mod order;
+#[cfg_attr(not(feature = "testing"), expect(dead_code, unreachable_pub, reason = "public with `testing`"))]
 mod planted;
 mod region;
 pub mod runtime;
