@@ -33,7 +33,6 @@ struct Quote {
     book: [u8; 32],
 }
 
-
 impl Quote {
     fn new(id: u64) -> Self {
         Self {
