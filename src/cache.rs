@@ -233,23 +233,21 @@ impl Cache {
         Ok(found.and_then(|found| store.hit(found)))
     }
 
-    /// Crashes the actor of a tier, as a bug in it would: for tests.
+    /// Crashes the actor of a tier, as a bug in it would: for tests. Whether it was up and had room to be told.
     #[cfg(feature = "testing")]
-    pub fn crash_tier(&self, label: &str) {
+    pub fn crash_tier(&self, label: &str) -> bool {
         use crate::runtime::Envelope;
-        for tier in &self.inner.engine.route.load().tiers {
-            if tier.core.label.as_str() == label {
-                // A tier that is down cannot crash any further.
-                let _ = tier.address.try_send(Envelope::new(crate::tier::Message::Crash));
-            }
-        }
+        let route = self.inner.engine.route.load();
+        let tier = route.tiers.iter().find(|tier| tier.core.label.as_str() == label);
+        // A tier that is down cannot crash any further.
+        tier.is_some_and(|tier| tier.address.try_send(Envelope::new(crate::tier::Message::Crash)).is_ok())
     }
 
-    /// Crashes the supervisor, as a bug in it would: for tests.
+    /// Crashes the supervisor, as a bug in it would: for tests. Whether it was up and had room to be told.
     #[cfg(feature = "testing")]
-    pub fn crash_supervisor(&self) {
+    pub fn crash_supervisor(&self) -> bool {
         use crate::runtime::Envelope;
-        let _ = self.inner.engine.supervisor.try_send(Envelope::new(crate::composition::Report::Crash));
+        self.inner.engine.supervisor.try_send(Envelope::new(crate::composition::Report::Crash)).is_ok()
     }
 
     /// Begins to watch which fences are void in vain: for tests. Slows every read that leaves the topmost tier.

@@ -1,5 +1,8 @@
 //! Bugs that a test can plant, to see that it would notice them. Without the feature `testing` there are none, and the
 //! questions below are constants.
+//!
+//! "A clear leaves fences valid" is not among them, since nothing would be wrong: a clear hides by stamp, and what
+//! refills and loads bring has a stamp drawn before it was read. That clears void fences only spares useless fills.
 
 /// A rule of the engine that can be taken out, on this thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,11 +52,13 @@ pub enum Plant {
     OvertakenEarly,
     /// A repair writes what was wanted first, not last.
     RepairsOldest,
+    /// Callers wait for a tier far beyond its deadline.
+    NoDeadline,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NoFence,
         Self::FenceBusy,
         Self::FenceLate,
@@ -76,6 +81,7 @@ impl Plant {
         Self::NoExpiryIsFreshest,
         Self::OvertakenEarly,
         Self::RepairsOldest,
+        Self::NoDeadline,
     ];
 }
 

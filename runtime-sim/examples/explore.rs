@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use tierkeep::{FenceCounts, Plant, plant};
-use tierkeep_sim::exploration::{Scenario, newest_stamp_wins, run, shrink};
+use tierkeep_sim::exploration::{Outcome, Scenario, Violation, newest_stamp_wins, run, shrink};
 
 struct Arguments {
     seeds: u64,
@@ -45,6 +45,11 @@ fn main() -> ExitCode {
         totals.play(&scenario, arguments.twice);
     }
     totals.print();
+    let idle = totals.idle_faults();
+    if arguments.keep.is_none() && totals.seeds >= ENOUGH && !idle.is_empty() {
+        println!("faults that never struck: {}", idle.join(" "));
+        return ExitCode::FAILURE;
+    }
     if totals.violations + totals.stalls + totals.diverged == 0 && totals.is_below_ceiling() {
         ExitCode::SUCCESS
     } else {
@@ -65,8 +70,8 @@ fn arguments() -> Result<Arguments, String> {
             "--once" => arguments.twice = false,
             "--keep" => {
                 let steps = value()?;
-                let steps =
-                    steps.split(',').map(|step| step.parse().map_err(|_| format!("`{step}` is not a step")));
+                let steps = steps.split(',').filter(|step| !step.is_empty());
+                let steps = steps.map(|step| step.parse().map_err(|_| format!("`{step}` is not a step")));
                 arguments.keep = Some(steps.collect::<Result<_, _>>()?);
             }
             other => {
@@ -132,6 +137,8 @@ struct Totals {
 /// them so: of `n` keys that are written at once, one in 4,096 / `n`.
 const VAIN_CEILING: f64 = 0.005;
 const DEFAULT_STRIPES: usize = 4096;
+/// Among so many seeds, every kind of fault strikes.
+const ENOUGH: u64 = 1000;
 
 impl Totals {
     fn play(&mut self, scenario: &Scenario, twice: bool) {
@@ -148,14 +155,24 @@ impl Totals {
         for (fault, n) in &outcome.faults {
             *self.faults.entry(fault).or_default() += n;
         }
-        if twice && run(scenario).trace != outcome.trace {
+        let told = |outcome: &Outcome| {
+            (outcome.trace, outcome.checked, outcome.hits, outcome.faults.clone(), outcome.violations.len())
+        };
+        if twice && told(&run(scenario)) != told(&outcome) {
             self.diverged += 1;
             println!("seed {}: two runs differ", scenario.seed);
+        }
+        if let Some(violation) = newest_stamp_wins(scenario.seed) {
+            self.violations += 1;
+            println!("seed {}: {violation}", scenario.seed);
         }
         if outcome.violations.is_empty() {
             return;
         }
         self.violations += 1;
+        let stalls =
+            outcome.violations.iter().filter(|violation| matches!(violation, Violation::Stall { .. }));
+        self.stalls += stalls.count() as u64;
         let shortest = shrink(scenario, 300);
         println!("seed {}: {} tiers, {} steps", scenario.seed, scenario.tiers.len(), scenario.steps.len());
         println!("  read {:?}, write {:?}", scenario.read, scenario.write);
@@ -167,7 +184,6 @@ impl Totals {
         }
         for violation in run(&shortest).violations.iter().take(4) {
             println!("  {violation}");
-            self.stalls += u64::from(matches!(violation, tierkeep_sim::exploration::Violation::Stall { .. }));
         }
         let keep: Vec<_> = shortest.steps.iter().map(|step| step.id.to_string()).collect();
         println!(
@@ -175,6 +191,11 @@ impl Totals {
             scenario.seed,
             keep.join(",")
         );
+    }
+
+    /// The kinds of faults that never struck.
+    fn idle_faults(&self) -> Vec<&'static str> {
+        self.faults.iter().filter(|(_, n)| **n == 0).map(|(fault, _)| *fault).collect()
     }
 
     /// Whether the default table costs no more refills than stated.

@@ -76,6 +76,11 @@ pub enum Violation {
         /// What.
         what: String,
     },
+    /// A call panicked, though nothing of its caller's did.
+    Panic {
+        /// Which call, with which message.
+        what: String,
+    },
     /// Nothing could go on, or everything went on for ever.
     Stall {
         /// The simulator's report.
@@ -92,6 +97,7 @@ impl fmt::Display for Violation {
             Self::Late { what } => write!(f, "late: {what}"),
             Self::Disagree { what } => write!(f, "tiers disagree: {what}"),
             Self::Restless { what } => write!(f, "not at rest: {what}"),
+            Self::Panic { what } => write!(f, "panic: {what}"),
             Self::Stall { what } => write!(f, "stall: {what}"),
         }
     }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -20,6 +21,9 @@ use crate::planted::{Plant, planted};
 use crate::runtime::{Envelope, RejectReason};
 use crate::tier::{Counters, ErrorPolicy, Message, ReadOp};
 use crate::value::{Entry, Meta, Object, Payload, Timestamp};
+
+/// How long callers wait if a planted bug forgets the deadlines.
+pub(super) const FAR: Duration = Duration::from_secs(60);
 
 /// A decoded hit.
 #[derive(Clone)]
@@ -265,7 +269,8 @@ impl Engine {
             return Err(rejection(rejected.reason));
         }
         let began = Began::now(&self.runtime);
-        let deadline = self.runtime.now().after(tier.core.options.read_deadline);
+        let within = if planted(Plant::NoDeadline) { FAR } else { tier.core.options.read_deadline };
+        let deadline = self.runtime.now().after(within);
         let answer = self.runtime.deadline(deadline, answer).await;
         tier.core.meter.read(began, &self.runtime);
         match answer {

@@ -12,7 +12,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::engine::Engine;
 use super::policy::WritePolicy;
-use super::read::rejection;
+use super::read::{FAR, rejection};
 use super::refill::{is_oversized, is_unweighed};
 use super::route::{Route, RouteTier};
 use crate::backend::{Holds, Scope};
@@ -337,6 +337,7 @@ impl Engine {
             }
             answer.await
         };
+        let deadline = if planted(Plant::NoDeadline) { deadline.after(FAR) } else { deadline };
         let settled = match self.runtime.deadline(deadline, waiting).await {
             Some(Ok(settled)) => settled,
             // The mutation was dropped, which has quarantined its key.
@@ -370,6 +371,7 @@ fn send(Planned { tier, mutation, answer, failed }: Planned) -> Sent {
     let sending = match tier.address.try_send(Envelope::new(Message::Mutate(mutation))) {
         Ok(()) => None,
         Err(rejected) if rejected.reason == RejectReason::Full => {
+            Counters::one(&tier.core.counters.waited);
             let address = Address::clone(&tier.address);
             Some(Box::pin(async move { drop(address.send(rejected.message).await) }) as BoxFuture<'static, ()>)
         }

@@ -20,7 +20,7 @@ counters! {
     hits, misses, expired, cleared, quarantined, decode_failed, wrong_type,
     timeouts, overloaded, unavailable, restarted, panicked, failed,
     port_reads, messages, read_calls, read_keys, joined_reads,
-    applied, superseded, unconfirmed, write_calls, write_keys,
+    applied, superseded, unconfirmed, waited, write_calls, write_keys,
     fills, fills_void, fills_dropped, repairs, repair_failures, bypasses, late, swept,
     oversized, bytes_read, bytes_written,
 }
@@ -79,6 +79,7 @@ impl Counters {
             applied: get(&self.applied),
             superseded: get(&self.superseded),
             unconfirmed: get(&self.unconfirmed),
+            waited: get(&self.waited),
             calls: get(&self.write_calls),
             keys_in_calls: get(&self.write_keys),
             fills: get(&self.fills),
@@ -172,6 +173,8 @@ pub struct WriteCounts {
     pub superseded: u64,
     /// Mutations that the tier did not confirm: their keys went into quarantine.
     pub unconfirmed: u64,
+    /// Mutations that found the mailbox full and waited for room.
+    pub waited: u64,
     /// Backend calls that write.
     pub calls: u64,
     /// Keys in those calls.

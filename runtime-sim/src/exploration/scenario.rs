@@ -29,6 +29,8 @@ pub struct Scenario {
     pub sets: u64,
     /// How many keys there are.
     pub keys: u64,
+    /// How long a load may take.
+    pub load_deadline: Duration,
     /// How long entries live; `None`: for ever.
     pub ttl: Option<Duration>,
     /// Whether the wall clock jumps (expiry is then not checked).
@@ -107,6 +109,8 @@ pub enum StepKind {
     Contains(u64),
     /// `set`
     Set(u64),
+    /// `set_for`, with this TTL
+    SetFor(u64, Duration),
     /// `set_many`
     SetMany(Vec<u64>),
     /// `remove`
@@ -121,6 +125,8 @@ pub enum StepKind {
     ClearAll,
     /// An incarnation of a tier's actor crashes.
     CrashTier(usize),
+    /// A tier's actor crashes once more than it is restarted, so that the tier is down for a while.
+    CrashLoop(usize),
     /// The supervisor crashes.
     CrashSupervisor,
     /// The wall clock jumps by so many ms.
@@ -165,6 +171,12 @@ impl Scenario {
             refill: !chance(&mut rng, 0.1),
             stripes: [1, 2, 8, 4096][rng.index(4)],
             refill_lane: [1, 4, 1024][rng.index(3)],
+            // Now and then shorter than loaders take.
+            load_deadline: if chance(&mut rng, 0.2) {
+                millis(&mut rng, 5, 60)
+            } else {
+                Duration::from_secs(2)
+            },
             ttl: chance(&mut rng, 0.4).then(|| millis(&mut rng, 5, 400)),
             sets,
             keys,
@@ -212,7 +224,13 @@ fn tier(rng: &mut Rng, index: usize, calm: bool, lying: bool) -> TierPlan {
                 _ => chance(rng, 0.35),
             };
             if wanted {
-                let most = if fault == Fault::Delay { 0.8 } else { 0.12 };
+                let most = match fault {
+                    Fault::Delay => 0.8,
+                    // Stores are reopened seldom, and one that does not open has nothing to show.
+                    Fault::FailReopen => 0.6,
+                    Fault::RefuseOpen => 0.2,
+                    _ => 0.12,
+                };
                 rates.push((fault, rng.unit() * most));
             }
         }
@@ -238,7 +256,8 @@ fn step(rng: &mut Rng, id: usize, scenario: &Scenario) -> Step {
         0..=279 => StepKind::Get(any_key(rng)),
         280..=319 => StepKind::GetMany((0..2 + rng.index(4)).map(|_| any_key(rng)).collect()),
         320..=339 => StepKind::Contains(any_key(rng)),
-        340..=519 => StepKind::Set(set_key(rng)),
+        340..=489 => StepKind::Set(set_key(rng)),
+        490..=519 => StepKind::SetFor(set_key(rng), millis(rng, 5, 150)),
         520..=549 => StepKind::SetMany((0..2 + rng.index(3)).map(|_| set_key(rng)).collect()),
         550..=619 => StepKind::Remove(any_key(rng)),
         620..=729 => StepKind::Update(row_key(rng)),
@@ -252,7 +271,8 @@ fn step(rng: &mut Rng, id: usize, scenario: &Scenario) -> Step {
         }
         950..=959 => StepKind::ClearRegion,
         960..=964 => StepKind::ClearAll,
-        965..=984 => StepKind::CrashTier(rng.index(scenario.tiers.len())),
+        965..=983 => StepKind::CrashTier(rng.index(scenario.tiers.len())),
+        984 if chance(rng, 0.25) => StepKind::CrashLoop(rng.index(scenario.tiers.len())),
         985..=989 => StepKind::CrashSupervisor,
         _ if scenario.jumps => StepKind::JumpWall(rng.below(20_000) as i64 - 10_000),
         _ => StepKind::Get(any_key(rng)),

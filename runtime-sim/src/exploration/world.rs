@@ -1,5 +1,6 @@
 //! Plays a scenario and watches.
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,11 +8,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tierkeep::backend::{Blocking, BlockingBackend, MemoryBackend};
 use tierkeep::codec::CodecOptions;
-use tierkeep::composition::RefillPolicy;
-use tierkeep::runtime::{ActorState, RestartPolicy, RuntimeHandle};
+use tierkeep::composition::{ReadPolicy, RefillPolicy, WritePolicy};
+use tierkeep::runtime::{ActorState, RestartPolicy, RuntimeHandle, TaskError};
 use tierkeep::{
-    BackendResult, BreakerOptions, Cache, CacheKey, CacheValue, DeleteStatus, FenceCounts, Hit, Raw, Region,
-    Tier,
+    BackendResult, BreakerOptions, Cache, CacheKey, CacheValue, DeleteStatus, EventKind, EventStream,
+    FenceCounts, Hit, Raw, Region, Tier, Timestamp,
 };
 
 use super::scenario::{Kind, Loader, Scenario, Step, StepKind, TierPlan};
@@ -21,8 +22,25 @@ use crate::map_backend::MapBackend;
 use crate::options::SimOptions;
 use crate::sim::Sim;
 
-/// Polls, timers and jobs beyond the deadlines' sum that a call may be held up by, in virtual time.
-const SLACK: Duration = Duration::from_millis(100);
+/// Polls, timers and jobs beyond its deadlines that a call may be held up by, in virtual time.
+const SLACK: Duration = Duration::from_millis(10);
+/// How often a tier's actor is restarted within the window of its policy.
+const RESTARTS: u32 = 3;
+/// For how long a step tries to crash an actor often enough.
+const CRASHING: Duration = Duration::from_millis(500);
+/// What a loader that panics says.
+const LOADER_PANICS: &str = "the loader panics";
+/// What goes wrong besides the faults of stores, by the names it is counted under.
+const ENGINE_FAULTS: [&str; 8] = [
+    "full_mailbox",
+    "bypass",
+    "breaker_open",
+    "late_call",
+    "crash_tier",
+    "crash_supervisor",
+    "restart_limit",
+    "wall_jump",
+];
 /// How long a cache may take to come to rest once the faults have stopped: residual times, breakers, back-offs.
 const REST: Duration = Duration::from_secs(400);
 
@@ -36,7 +54,7 @@ pub struct Outcome {
     pub checked: u64,
     /// Hits among them.
     pub hits: u64,
-    /// Faults that struck, by kind; crashes and full mailboxes among them.
+    /// Faults that struck, by kind, every kind named; crashes and full mailboxes among them.
     pub faults: BTreeMap<&'static str, u64>,
     /// Refills and loaded values that were stored.
     pub fills: u64,
@@ -63,13 +81,24 @@ struct World {
     set_rows: Region<Row, u64>,
     db_rows: Region<Row, u64>,
     history: History,
+    events: Mutex<EventStream>,
     watch: Mutex<Watch>,
+}
+
+/// Loads of one value of a row.
+#[derive(Default)]
+struct Loads {
+    pending: usize,
+    /// From when on what they brought is expired, at the latest.
+    dead_from: Option<Timestamp>,
 }
 
 #[derive(Default)]
 struct Watch {
     /// The database: what each row holds.
     database: HashMap<u64, u64>,
+    /// By row and value: when it was loaded.
+    loads: HashMap<(u64, u64), Loads>,
     next_value: u64,
     outcome: Outcome,
 }
@@ -85,6 +114,9 @@ pub fn run(scenario: &Scenario) -> Outcome {
             Outcome { violations: vec![Violation::Stall { what: stall.to_string() }], ..Outcome::default() }
         }
     };
+    for fault in ENGINE_FAULTS.into_iter().chain(Fault::ALL.map(name)) {
+        outcome.faults.entry(fault).or_default();
+    }
     for plan in lock(&plans).iter() {
         for fault in Fault::ALL {
             *outcome.faults.entry(name(fault)).or_default() += FaultPlan::count(plan, fault);
@@ -110,6 +142,7 @@ fn name(fault: Fault) -> &'static str {
         Fault::ReportedButNotApplied => "reported_but_not_applied",
         Fault::Zombie => "zombie",
         Fault::Corrupt => "corrupt",
+        Fault::Torn => "torn",
         Fault::RefuseOpen => "refuse_open",
         Fault::FailReopen => "fail_reopen",
     }
@@ -132,8 +165,9 @@ async fn play(scenario: Scenario, sim: crate::SimRuntime, plans: Arc<Mutex<Vec<F
         Err(error) => return broken(format!("the cache did not build: {error}")),
     };
     cache.watch_fences();
+    let events = Mutex::new(cache.events_with(usize::MAX));
     let open = |name: &str| {
-        let region = cache.region::<Row, u64>(name).load_deadline(Duration::from_secs(2));
+        let region = cache.region::<Row, u64>(name).load_deadline(scenario.load_deadline);
         match scenario.ttl {
             Some(ttl) => region.ttl(ttl).build(),
             None => region.no_expiry().build(),
@@ -149,7 +183,7 @@ async fn play(scenario: Scenario, sim: crate::SimRuntime, plans: Arc<Mutex<Vec<F
         history.begin(key, Some(value)).complete();
     }
     let watch = Mutex::new(watch);
-    let world = Arc::new(World { scenario, runtime, sim, cache, set_rows, db_rows, history, watch });
+    let world = Arc::new(World { scenario, runtime, sim, cache, set_rows, db_rows, history, events, watch });
     let callers: Vec<_> = (0..world.scenario.callers)
         .map(|caller| world.runtime.spawn(Arc::clone(&world).caller(caller)))
         .collect();
@@ -203,7 +237,7 @@ fn build(plan: &TierPlan, index: usize, runtime: &RuntimeHandle, plans: &Mutex<V
             ..BreakerOptions::default()
         })
         .restart(RestartPolicy {
-            limit: 3,
+            limit: RESTARTS,
             window: Duration::from_secs(1),
             backoff: Duration::from_millis(2),
             backoff_max: Duration::from_millis(50),
@@ -221,9 +255,52 @@ impl Watch {
         self.next_value
     }
 
+    /// A loaded value is gone when the last load of it is older than its TTL.
+    fn check_life(&self, key: u64, value: u64, wall: Option<Timestamp>) -> Result<(), Violation> {
+        let Some(loads) = self.loads.get(&(key, value)) else { return Ok(()) };
+        match (loads.dead_from, wall) {
+            (Some(dead_from), Some(wall)) if loads.pending == 0 && wall >= dead_from => {
+                let (dead_from, wall) = (dead_from.as_millis(), wall.as_millis());
+                let what =
+                    format!("key {key}: loaded value {value} was dead from {dead_from}, read from {wall} on");
+                Err(Violation::Expired { what })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn strike(&mut self, fault: &'static str, n: u64) {
         *self.outcome.faults.entry(fault).or_default() += n;
     }
+}
+
+/// A load of a value under way.
+struct Loading<'w> {
+    world: &'w World,
+    key: u64,
+    value: u64,
+}
+
+impl<'w> Loading<'w> {
+    fn begin(world: &'w World, key: u64, value: u64) -> Self {
+        world.watch().loads.entry((key, value)).or_default().pending += 1;
+        Self { world, key, value }
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        let dead_from = self.world.scenario.ttl.map(|ttl| self.world.runtime.wall().after(ttl));
+        let mut watch = self.world.watch();
+        let loads = watch.loads.entry((self.key, self.value)).or_default();
+        loads.pending -= 1;
+        loads.dead_from = loads.dead_from.max(dead_from);
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "something".to_owned())
 }
 
 impl World {
@@ -248,40 +325,62 @@ impl World {
 
     async fn step(self: &Arc<Self>, step: &Step) {
         let began = self.runtime.now();
-        let done = match step.patience {
-            None => {
-                // In a task of its own, where a loader may panic.
-                let (world, kind) = (Arc::clone(self), step.kind.clone());
-                let task = self.runtime.spawn(async move { world.act(&kind).await });
-                let _ = task.await;
-                true
-            }
+        let (world, kind) = (Arc::clone(self), step.kind.clone());
+        let act = async move { world.act(&kind).await };
+        let ended = match step.patience {
+            None => match self.runtime.spawn(act).await {
+                Ok(()) => Some(Ok(())),
+                Err(TaskError::Panicked(message)) => Some(Err(message)),
+                Err(TaskError::Aborted) => Some(Err("aborted".to_owned())),
+            },
             Some(patience) => {
-                let deadline = self.runtime.now().after(patience);
-                let (world, kind) = (Arc::clone(self), step.kind.clone());
-                let task = async move { world.act(&kind).await };
-                let guarded = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(task));
-                self.runtime.deadline(deadline, guarded).await.is_some()
+                let guarded = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(act));
+                let ended = self.runtime.deadline(began.after(patience), guarded).await;
+                ended.map(|ended| ended.map_err(|panic| message(&*panic)))
             }
         };
+        let Some(ended) = ended else { return };
         let took = self.runtime.now().since(began);
-        if done && took > self.allowed(&step.kind) {
+        if took > self.allowed(&step.kind) {
             let what = format!("step {} ({:?}) took {took:?}", step.id, step.kind);
             self.violation(Violation::Late { what });
+        }
+        if let Err(message) = ended {
+            // A caller gets the panic of its own loader, and no other.
+            let own = matches!(step.kind, StepKind::Load(_, Loader::Panics(_))) && message == LOADER_PANICS;
+            if !own {
+                let what = format!("step {} ({:?}): {message}", step.id, step.kind);
+                self.violation(Violation::Panic { what });
+            }
         }
     }
 
     /// How long a step may take.
     fn allowed(&self, kind: &StepKind) -> Duration {
         let tiers = &self.scenario.tiers;
-        let reads: Duration = tiers.iter().map(|tier| tier.read_deadline).sum();
-        let writes: Duration = tiers.iter().map(|tier| tier.write_deadline).sum();
+        let reads = || tiers.iter().map(|tier| tier.read_deadline);
+        let writes = || tiers.iter().map(|tier| tier.write_deadline);
+        let in_turn: Duration = reads().sum();
+        let read = match self.scenario.read {
+            ReadPolicy::Sequential => in_turn,
+            _ => reads().max().unwrap_or_default(),
+        };
+        let write = writes().max().unwrap_or_default();
         SLACK
             + match kind {
-                StepKind::Get(_) | StepKind::GetMany(_) | StepKind::Contains(_) => reads,
-                // A joiner of an abandoned flight reads again before it leads.
-                StepKind::Load(..) => Duration::from_secs(2) + reads * 4 + writes,
-                _ => writes,
+                StepKind::Get(_) => read,
+                StepKind::Contains(_) => in_turn,
+                // One call for each of the two regions.
+                StepKind::GetMany(_) => read * 2,
+                StepKind::Set(_) | StepKind::SetFor(..) | StepKind::SetMany(_)
+                    if self.scenario.write == WritePolicy::Sequential =>
+                {
+                    writes().sum()
+                }
+                // A last read may begin before the load's deadline, and tiers with a port are filled in turn.
+                StepKind::Load(..) => self.scenario.load_deadline + read + writes().sum::<Duration>(),
+                StepKind::CrashLoop(_) => CRASHING,
+                _ => write,
             }
     }
 
@@ -307,8 +406,9 @@ impl World {
             StepKind::Contains(key) => {
                 self.region(*key).contains(key).await;
             }
-            StepKind::Set(key) => self.set(&[*key]).await,
-            StepKind::SetMany(keys) => self.set(keys).await,
+            StepKind::Set(key) => self.set(&[*key], None).await,
+            StepKind::SetFor(key, ttl) => self.set(&[*key], Some(*ttl)).await,
+            StepKind::SetMany(keys) => self.set(keys, None).await,
             StepKind::Remove(key) => {
                 // Of a row it says nothing: the next load may bring the same value back.
                 let change = (*key < self.scenario.sets).then(|| self.history.begin(*key, None));
@@ -328,12 +428,19 @@ impl World {
                 self.complete(changes);
             }
             StepKind::CrashTier(tier) => {
-                self.watch().strike("crash_tier", 1);
-                self.cache.crash_tier(&format!("t{tier}"));
+                self.crash(*tier);
+            }
+            StepKind::CrashLoop(tier) => {
+                let end = self.runtime.now().after(CRASHING);
+                let mut left = RESTARTS + 1;
+                while left > 0 && self.runtime.now() < end {
+                    left -= u32::from(self.crash(*tier));
+                    self.runtime.sleep(Duration::from_millis(1)).await;
+                }
             }
             StepKind::CrashSupervisor => {
-                self.watch().strike("crash_supervisor", 1);
-                self.cache.crash_supervisor();
+                let struck = self.cache.crash_supervisor();
+                self.watch().strike("crash_supervisor", u64::from(struck));
             }
             StepKind::JumpWall(millis) => {
                 self.watch().strike("wall_jump", 1);
@@ -342,7 +449,13 @@ impl World {
         }
     }
 
-    async fn set(&self, keys: &[u64]) {
+    fn crash(&self, tier: usize) -> bool {
+        let struck = self.cache.crash_tier(&format!("t{tier}"));
+        self.watch().strike("crash_tier", u64::from(struck));
+        struck
+    }
+
+    async fn set(&self, keys: &[u64], ttl: Option<Duration>) {
         let mut unique: Vec<u64> = keys.to_vec();
         unique.sort_unstable();
         unique.dedup();
@@ -354,11 +467,14 @@ impl World {
         let row =
             |value: u64| Row { id: value, padding: vec![0xab; usize::try_from(value % 97).unwrap_or(0)] };
         if let [(key, value)] = rows[..] {
-            let _ = self.set_rows.set(&key, row(value)).await;
+            let _ = match ttl {
+                Some(ttl) => self.set_rows.set_for(&key, row(value), ttl).await,
+                None => self.set_rows.set(&key, row(value)).await,
+            };
         } else {
             let _ = self.set_rows.set_many(rows.iter().map(|(key, value)| (key, row(*value)))).await;
         }
-        self.complete(changes);
+        self.complete_for(changes, ttl.or(self.scenario.ttl));
     }
 
     /// As an application does: the database first, then the cache.
@@ -374,8 +490,10 @@ impl World {
     }
 
     async fn load(&self, key: u64, loader: Loader) {
-        let read = self.history.read();
+        let read = self.begin_read();
         let runtime = self.runtime.clone();
+        // Until this returns or is dropped, what it loads may be stored.
+        let pending = Mutex::new(None);
         let loaded = self
             .db_rows
             .get_or_load(&key, || async {
@@ -386,23 +504,31 @@ impl World {
                     }
                     Loader::Panics(after) => {
                         runtime.sleep(after).await;
-                        std::panic::panic_any("the loader panics");
+                        std::panic::panic_any(LOADER_PANICS);
                     }
                     Loader::Reads(before, after) => {
                         runtime.sleep(before).await;
                         let id = self.watch().database.get(&key).copied().unwrap_or(0);
+                        *lock(&pending) = Some(Loading::begin(self, key, id));
                         runtime.sleep(after).await;
                         Ok(Row { id, padding: Vec::new() })
                     }
                 }
             })
             .await;
+        drop(pending);
         self.check(key, loaded.as_ref().ok(), read);
     }
 
-    fn begin_read(&self) -> Read {
+    fn begin_read(&self) -> (Read, Option<Timestamp>) {
         // Expiry is not checked while the wall clock jumps.
-        if self.scenario.jumps { self.history.read() } else { self.history.read_at(self.runtime.wall()) }
+        match self.scenario.jumps {
+            true => (self.history.read(), None),
+            false => {
+                let wall = self.runtime.wall();
+                (self.history.read_at(wall), Some(wall))
+            }
+        }
     }
 
     fn begin_clear(&self) -> Vec<Change<'_>> {
@@ -410,8 +536,12 @@ impl World {
     }
 
     fn complete<'h>(&self, changes: impl IntoIterator<Item = Change<'h>>) {
+        self.complete_for(changes, self.scenario.ttl);
+    }
+
+    fn complete_for<'h>(&self, changes: impl IntoIterator<Item = Change<'h>>, ttl: Option<Duration>) {
         self.watch().outcome.checked += 1;
-        let dead_from = self.scenario.ttl.map(|ttl| self.runtime.wall().after(ttl));
+        let dead_from = ttl.map(|ttl| self.runtime.wall().after(ttl));
         for change in changes {
             match dead_from {
                 Some(wall) => change.complete_until(wall),
@@ -420,7 +550,7 @@ impl World {
         }
     }
 
-    fn check(&self, key: u64, hit: Option<&Hit<Row>>, read: Read) {
+    fn check(&self, key: u64, hit: Option<&Hit<Row>>, (read, wall): (Read, Option<Timestamp>)) {
         let mut watch = self.watch();
         watch.outcome.checked += 1;
         let Some(hit) = hit else { return };
@@ -431,7 +561,7 @@ impl World {
         let checked = if key < self.scenario.sets {
             self.history.check(key, hit.id, read)
         } else {
-            self.history.check_row(key, hit.id, read)
+            self.history.check_row(key, hit.id, read).and_then(|()| watch.check_life(key, hit.id, wall))
         };
         if let Err(violation) = checked {
             let from = hit.tier().map_or("a load", |tier| tier.as_str()).to_owned();
@@ -439,6 +569,7 @@ impl World {
                 Violation::Superseded { what } => {
                     Violation::Superseded { what: format!("{what}, from {from}") }
                 }
+                Violation::Expired { what } => Violation::Expired { what: format!("{what}, from {from}") },
                 other => other,
             };
             watch.outcome.violations.push(violation);
@@ -525,15 +656,28 @@ impl World {
         let inspection = self.cache.inspect();
         let mut watch = self.watch();
         watch.outcome.fences = self.cache.fence_counts();
+        let mut events = lock(&self.events);
+        while let Some(event) = events.try_next() {
+            watch.strike("restart_limit", u64::from(matches!(event.kind, EventKind::TierDown { .. })));
+        }
         for tier in &inspection.tiers {
-            watch.strike("full_mailbox", tier.reads.overloaded);
+            watch.strike("full_mailbox", tier.reads.overloaded + tier.writes.waited);
             watch.strike("bypass", tier.writes.bypasses);
             watch.strike("breaker_open", tier.breaker_opened);
             watch.strike("late_call", tier.writes.late);
+            if let Some(error) = tier.last_error.as_ref().filter(|error| !is_planned(error)) {
+                let what = format!("the actor of {}: {error}", tier.label);
+                watch.outcome.violations.push(Violation::Panic { what });
+            }
             watch.outcome.fills += tier.writes.fills;
             watch.outcome.fills_void += tier.writes.fills_void;
         }
     }
+}
+
+/// Whether an actor failed because a step or a fault wanted it to.
+fn is_planned(error: &str) -> bool {
+    error.contains("crash asked for by a test") || error.contains("injected ")
 }
 
 /// A synchronous store.

@@ -77,6 +77,25 @@ fn corrupt_entry(plan: &FaultPlan, entry: Option<Entry>) -> Option<Entry> {
     })
 }
 
+fn half(bytes: &Raw) -> Raw {
+    bytes.slice(..bytes.len() / 2)
+}
+
+fn tear_value((key, value): (CacheKey, CacheValue<Raw>)) -> (CacheKey, CacheValue<Raw>) {
+    (key, value.map(|raw| half(&raw)))
+}
+
+fn tear_entry((key, mut entry): (CacheKey, Entry)) -> (CacheKey, Entry) {
+    if let Payload::Bytes(raw) = &entry.payload {
+        entry.payload = Payload::Bytes(half(raw));
+    }
+    (key, entry)
+}
+
+fn whole<I>(item: I) -> I {
+    item
+}
+
 fn keep<T>(_: &FaultPlan, value: T) -> T {
     value
 }
@@ -110,17 +129,23 @@ macro_rules! each {
 impl<B: Backend> Backend for Faulty<B> {
     async fn read(&self, key: &CacheKey) -> BackendResult<Option<CacheValue<Raw>>> {
         let run: Run<B, _, _> = each!(|inner, key| inner.read(&key));
-        self.one(Call { op: Op::Read, run, pretend: none, corrupt: corrupt_value }, key.clone()).await
+        self.one(Call { op: Op::Read, run, pretend: none, tear: whole, corrupt: corrupt_value }, key.clone())
+            .await
     }
 
     async fn write(&self, key: &CacheKey, value: CacheValue<Raw>) -> BackendResult<()> {
         let run: Run<B, _, _> = each!(|inner, (key, value)| inner.write(&key, value));
-        self.one(Call { op: Op::Write, run, pretend: done, corrupt: keep }, (key.clone(), value)).await
+        self.one(
+            Call { op: Op::Write, run, pretend: done, tear: tear_value, corrupt: keep },
+            (key.clone(), value),
+        )
+        .await
     }
 
     async fn remove(&self, key: &CacheKey) -> BackendResult<DeleteStatus> {
         let run: Run<B, _, _> = each!(|inner, key| inner.remove(&key));
-        self.one(Call { op: Op::Remove, run, pretend: deleted, corrupt: keep }, key.clone()).await
+        self.one(Call { op: Op::Remove, run, pretend: deleted, tear: whole, corrupt: keep }, key.clone())
+            .await
     }
 
     fn label(&self) -> BackendLabel {
@@ -137,27 +162,36 @@ impl<B: Backend> Backend for Faulty<B> {
 
     async fn read_many(&self, keys: &[CacheKey]) -> Vec<BackendResult<Option<CacheValue<Raw>>>> {
         let run: Run<B, CacheKey, _> = |inner, keys| Box::pin(async move { inner.read_many(&keys).await });
-        self.many(Call { op: Op::Read, run, pretend: none, corrupt: corrupt_value }, keys.to_vec()).await
+        self.many(
+            Call { op: Op::Read, run, pretend: none, tear: whole, corrupt: corrupt_value },
+            keys.to_vec(),
+        )
+        .await
     }
 
     async fn write_many(&self, entries: Vec<(CacheKey, CacheValue<Raw>)>) -> Vec<BackendResult<()>> {
         let run: Run<B, _, _> = |inner, entries| Box::pin(async move { inner.write_many(entries).await });
-        self.many(Call { op: Op::Write, run, pretend: done, corrupt: keep }, entries).await
+        self.many(Call { op: Op::Write, run, pretend: done, tear: tear_value, corrupt: keep }, entries).await
     }
 
     async fn remove_many(&self, keys: &[CacheKey]) -> Vec<BackendResult<DeleteStatus>> {
         let run: Run<B, CacheKey, _> = |inner, keys| Box::pin(async move { inner.remove_many(&keys).await });
-        self.many(Call { op: Op::Remove, run, pretend: deleted, corrupt: keep }, keys.to_vec()).await
+        self.many(Call { op: Op::Remove, run, pretend: deleted, tear: whole, corrupt: keep }, keys.to_vec())
+            .await
     }
 
     async fn read_entries(&self, keys: &[CacheKey]) -> Vec<BackendResult<Option<Entry>>> {
         let run: Run<B, CacheKey, _> = |inner, keys| Box::pin(async move { inner.read_entries(&keys).await });
-        self.many(Call { op: Op::Read, run, pretend: none, corrupt: corrupt_entry }, keys.to_vec()).await
+        self.many(
+            Call { op: Op::Read, run, pretend: none, tear: whole, corrupt: corrupt_entry },
+            keys.to_vec(),
+        )
+        .await
     }
 
     async fn write_entries(&self, entries: Vec<(CacheKey, Entry)>) -> Vec<BackendResult<()>> {
         let run: Run<B, _, _> = |inner, entries| Box::pin(async move { inner.write_entries(entries).await });
-        self.many(Call { op: Op::Write, run, pretend: done, corrupt: keep }, entries).await
+        self.many(Call { op: Op::Write, run, pretend: done, tear: tear_entry, corrupt: keep }, entries).await
     }
 
     fn holds(&self) -> Holds {
@@ -166,22 +200,26 @@ impl<B: Backend> Backend for Faulty<B> {
 
     async fn clear(&self, scope: &Scope, stamp: Stamp) -> BackendResult<()> {
         let run: Run<B, _, _> = each!(|inner, (scope, stamp)| inner.clear(&scope, stamp));
-        self.one(Call { op: Op::Clear, run, pretend: done, corrupt: keep }, (scope.clone(), stamp)).await
+        self.one(
+            Call { op: Op::Clear, run, pretend: done, tear: whole, corrupt: keep },
+            (scope.clone(), stamp),
+        )
+        .await
     }
 
     async fn flush(&self) -> BackendResult<()> {
         let run: Run<B, _, _> = each!(|inner, ()| inner.flush());
-        self.one(Call { op: Op::Flush, run, pretend: done, corrupt: keep }, ()).await
+        self.one(Call { op: Op::Flush, run, pretend: done, tear: whole, corrupt: keep }, ()).await
     }
 
     async fn open(&self, context: &OpenContext) -> BackendResult<()> {
         let run: Run<B, _, _> = each!(|inner, context| inner.open(&context));
-        self.one(Call { op: Op::Open, run, pretend: done, corrupt: keep }, context.clone()).await
+        self.one(Call { op: Op::Open, run, pretend: done, tear: whole, corrupt: keep }, context.clone()).await
     }
 
     async fn reopen(&self) -> BackendResult<()> {
         let run: Run<B, _, _> = each!(|inner, ()| inner.reopen());
-        self.one(Call { op: Op::Reopen, run, pretend: done, corrupt: keep }, ()).await
+        self.one(Call { op: Op::Reopen, run, pretend: done, tear: whole, corrupt: keep }, ()).await
     }
 
     fn sweep(&self, now: Timestamp) -> usize {

@@ -17,6 +17,8 @@ pub(super) struct Call<B, I, T> {
     pub(super) run: Run<B, I, T>,
     /// What a mutation says that was not done.
     pub(super) pretend: fn() -> T,
+    /// Leaves half of what is to be written.
+    pub(super) tear: fn(I) -> I,
     /// Damages what was read.
     pub(super) corrupt: fn(&FaultPlan, T) -> T,
 }
@@ -87,7 +89,7 @@ where
             .into_iter()
             .zip(&faults)
             .filter(|(_, fault)| reached(fault))
-            .map(|(item, _)| item)
+            .map(|(item, fault)| if *fault == Some(Fault::Torn) { (self.tear)(item) } else { item })
             .collect();
         let results = if items.is_empty() { Vec::new() } else { (self.run)(backend, items).await };
         let mut results = results.into_iter();
@@ -100,7 +102,7 @@ where
                     // A backend that answers for fewer entries than it was given is passed on as such.
                     let Some(result) = results.next() else { break };
                     match fault {
-                        Some(Fault::AppliedButFails) => Err(injected(Fault::AppliedButFails, self.op)),
+                        Some(fault @ (Fault::AppliedButFails | Fault::Torn)) => Err(injected(fault, self.op)),
                         Some(Fault::Corrupt) => result.map(|value| (self.corrupt)(&plan, value)),
                         _ => result,
                     }

@@ -38,6 +38,9 @@ pub enum Fault {
     /// A read's bytes come back flipped, truncated or lengthened; the store keeps them whole. In a batch: for single
     /// entries. Objects are left alone.
     Corrupt,
+    /// A write stores the first half of the entry's bytes, and says that it failed. In a batch: for single entries.
+    /// Objects are stored whole.
+    Torn,
     /// The store does not open.
     RefuseOpen,
     /// The store cannot be reopened.
@@ -46,7 +49,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Error,
         Self::Delay,
         Self::Hang,
@@ -57,6 +60,7 @@ impl Fault {
         Self::ReportedButNotApplied,
         Self::Zombie,
         Self::Corrupt,
+        Self::Torn,
         Self::RefuseOpen,
         Self::FailReopen,
     ];
@@ -66,6 +70,7 @@ impl Fault {
         match self {
             Self::ReportedButNotApplied => !matches!(op, Op::Read | Op::Open | Op::Reopen),
             Self::Corrupt => op == Op::Read,
+            Self::Torn => op == Op::Write,
             Self::RefuseOpen => op == Op::Open,
             Self::FailReopen => op == Op::Reopen,
             _ => true,

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tierkeep::backend::OpenContext;
 use tierkeep::runtime::{RuntimeHandle, TaskError, TaskHandle};
-use tierkeep::{Backend, BackendResult, CacheKey, CacheValue, DeleteStatus, KeyPart, Raw};
+use tierkeep::{Backend, BackendResult, Cache, CacheKey, CacheValue, DeleteStatus, KeyPart, Raw};
 use tierkeep_sim::{Fault, FaultPlan, Faulty, MapBackend, Op, Sim};
 
 use crate::handle;
@@ -186,6 +186,27 @@ fn corrupt_reads_differ_and_the_store_stays_whole() {
         }
         assert_eq!(w.store.get(&key(1)).unwrap(), &b"payload"[..]);
     }
+}
+
+#[test]
+fn a_torn_entry_is_half_stored_and_reads_as_a_counted_miss() {
+    let w = World::new(1);
+    let store = w.store.clone();
+    w.plan.next(Fault::Torn, 1);
+    assert!(w.within_a_second(w.write(7, b"payload")).unwrap().unwrap().is_err());
+    assert_eq!(store.get(&key(7)).unwrap(), &b"pay"[..]);
+    assert_eq!(w.plan.count(Fault::Torn), 1);
+
+    let (runtime, whole) = (w.runtime.clone(), key(8));
+    let reads = w.within_a_second(async {
+        let cache = Cache::builder(runtime).tier(store.clone()).build().await.unwrap();
+        cache.set(&whole, 5_u64, None).await.unwrap();
+        let frame = store.get(&whole).unwrap();
+        store.put(whole.clone(), frame.slice(..frame.len() / 2));
+        assert!(cache.get::<u64>(&whole).await.is_none());
+        cache.inspect().tiers[0].reads
+    });
+    assert_eq!(reads.unwrap().decode_failed, 1);
 }
 
 #[test]
