@@ -26,6 +26,10 @@ step() {
 have() { command -v "$1" >/dev/null 2>&1; }
 
 tools() {
+    if ! have cargo && have apt-get && [ "$(id -u)" -eq 0 ]; then
+        # Debian's own rustup (13 and later); its cargo may be older than this crate's.
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq rustup && rustup default stable
+    fi
     have cargo || { echo "cargo is missing: install Rust from https://rustup.rs" && return 1; }
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt || return 1
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy || return 1
