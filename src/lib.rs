@@ -77,6 +77,7 @@ mod key_format;
 mod load;
 mod observe;
 mod order;
+#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "public with the feature `testing`"))]
 mod planted;
 mod region;
 pub mod runtime;
