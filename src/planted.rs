@@ -49,11 +49,15 @@ pub enum Plant {
     OvertakenEarly,
     /// A repair writes what was wanted first, not last.
     RepairsOldest,
+    /// A tier that served again after a bypass shows what it had before.
+    BypassHidesNothing,
+    /// An inherited entry keeps its stamp, which may lie ahead of this process's clock.
+    InheritedAhead,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::NoFence,
         Self::FenceBusy,
         Self::FenceLate,
@@ -76,6 +80,8 @@ impl Plant {
         Self::NoExpiryIsFreshest,
         Self::OvertakenEarly,
         Self::RepairsOldest,
+        Self::BypassHidesNothing,
+        Self::InheritedAhead,
     ];
 }
 
