@@ -408,3 +408,16 @@ fn parse_part(text: &str) -> Option<KeyPart<'_>> {
     let name = if name == ":" { Cow::Borrowed("") } else { decode(name)? };
     Some(KeyPart { name, value })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_may_be_as_long_as_the_limit_and_no_longer() {
+        let key = |len: usize| CacheKey::new("k", 1, [KeyPart::flag("x".repeat(len))]);
+        let frame = key(1).as_str().len() - 1;
+        assert!(!key(CacheKey::MAX_LEN - frame).is_too_long());
+        assert!(key(CacheKey::MAX_LEN - frame + 1).is_too_long());
+    }
+}

@@ -64,8 +64,10 @@ async fn open(core: &Arc<TierCore>) -> Result<(), Error> {
 
 impl Handler for TierActor {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.pieces > 0 && !self.busy {
-            self.sweep();
+        if self.pieces > 0 {
+            if !self.busy {
+                self.sweep();
+            }
             // The next piece comes after the messages that wait by now.
             cx.waker().wake_by_ref();
         }

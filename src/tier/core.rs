@@ -621,7 +621,9 @@ impl TierCore {
 
     /// Serves again, with everything up to `stamp` absent, unless an operator has bypassed the tier meanwhile.
     pub(super) fn lift_bypass(&self, stamp: Stamp) {
-        self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
+        if !planted(Plant::BypassHidesNothing) {
+            self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
+        }
         {
             let mut ledger = lock(&self.ledger);
             if self.gate.is_held() {

@@ -5,11 +5,12 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
+use tierkeep::backend::Scope;
 use tierkeep::runtime::RestartPolicy;
 use tierkeep::{
-    Backend, Cache, CacheKey, Entry, KeyPart, MemoryBackend, Meta, Payload, Region, Scope, Stamp, Tier,
-    Timestamp,
+    Backend, Cache, CacheKey, Entry, KeyPart, MemoryBackend, Meta, Payload, Region, Stamp, Tier, Timestamp,
 };
 
 use crate::world::{builder, calm, healed, open, under, under_seeds};
@@ -101,7 +102,7 @@ fn bombs() -> MemoryBackend {
     let memory = MemoryBackend::entries(10);
     let port = memory.port().unwrap();
     let meta = Meta { expire: Some(Timestamp::from_millis(1)), ..Meta::default() };
-    let mut put = |name: &'static str, value| {
+    let put = |name: &'static str, value: tierkeep::Object| {
         port.put(CacheKey::new("k", 0, [KeyPart::flag(name)]), Entry::new(Payload::Object(value, 1), meta));
     };
     put("a", Arc::new(Always));
@@ -120,6 +121,7 @@ fn destructors_that_panic_hold_up_no_sweep() {
 #[test]
 fn destructors_that_panic_hold_up_no_clear() {
     let memory = bombs();
-    futures_executor::block_on(memory.clear(&Scope::All, Stamp { time: 1, node: 0 })).unwrap();
+    let clear = memory.clear(&Scope::All, Stamp { time: 1, node: 0 });
+    clear.now_or_never().expect("one piece").unwrap();
     assert_eq!(memory.usage().entries, Some(0));
 }
