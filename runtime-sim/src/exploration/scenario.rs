@@ -37,6 +37,8 @@ pub struct Scenario {
     pub jumps: bool,
     /// Whether a store reports writes that it did not do, which no cache can hide: only survival is checked.
     pub lying: bool,
+    /// Whether many callers crowd at one key, so that their mutations overtake each other on the way.
+    pub crowded: bool,
     /// The work: who does what.
     pub steps: Vec<Step>,
     /// How many callers share the work.
@@ -154,9 +156,10 @@ impl Scenario {
         let calm = chance(&mut rng, 0.15);
         let tiers: Vec<_> =
             (0..[2, 2, 1, 3, 2, 4][rng.index(6)]).map(|index| tier(&mut rng, index, calm, lying)).collect();
-        let sets = 1 + rng.below(4);
+        let crowded = chance(&mut rng, 0.15);
+        let sets = if crowded { 1 } else { 1 + rng.below(4) };
         let keys = sets + 1 + rng.below(3);
-        let callers = 2 + rng.index(4);
+        let callers = if crowded { 6 } else { 2 + rng.index(4) };
         let mut scenario = Self {
             seed,
             read: [ReadPolicy::Sequential, ReadPolicy::Sequential, ReadPolicy::Race, ReadPolicy::Parallel]
@@ -182,11 +185,15 @@ impl Scenario {
             keys,
             jumps,
             lying,
+            crowded,
             callers,
             steps: Vec::new(),
             tiers,
         };
         let steps = callers * (80 + rng.index(130));
+        if crowded {
+            scenario.tiers.iter_mut().for_each(|tier| tier.mailbox = 1);
+        }
         scenario.steps = (0..steps).map(|id| step(&mut rng, id, &scenario)).collect();
         scenario
     }
@@ -278,7 +285,13 @@ fn step(rng: &mut Rng, id: usize, scenario: &Scenario) -> Step {
         _ => StepKind::Get(any_key(rng)),
     };
     let patience = chance(rng, 0.06).then(|| micros(rng, 20_000));
-    Step { id, caller: rng.index(scenario.callers), pause: micros(rng, 8_000), patience, kind }
+    Step {
+        id,
+        caller: rng.index(scenario.callers),
+        pause: micros(rng, if scenario.crowded { 500 } else { 8_000 }),
+        patience,
+        kind,
+    }
 }
 
 /// Low numbers are drawn more often.
