@@ -82,6 +82,7 @@ impl Engine {
         life: Meta,
     ) -> Result<()> {
         self.check_open()?;
+        check_length(key)?;
         let route = self.route.load_full();
         if route.tiers.is_empty() {
             // Disabled: what is never held needs no order.
@@ -120,6 +121,7 @@ impl Engine {
 
     async fn remove_from_tiers(&self, key: &CacheKey) -> Result<DeleteStatus> {
         self.check_open()?;
+        check_length(key)?;
         let route = self.route.load_full();
         if route.tiers.is_empty() {
             return Ok(DeleteStatus::Missing);
@@ -379,6 +381,17 @@ fn send(Planned { tier, mutation, answer, failed }: Planned) -> Sent {
         Err(_) => None,
     };
     Sent { tier, key, change, write, deadline, answer, open, failed, sending }
+}
+
+/// No tier holds a longer key, so that none has to be told.
+fn check_length(key: &CacheKey) -> Result<()> {
+    if key.is_too_long() {
+        let message =
+            format!("the key's text is over the limit of {} bytes; hash what is long", CacheKey::MAX_LEN);
+        // Not named in the error: it would be the error's largest part.
+        return Err(Error::new(ErrorKind::TooLarge, message));
+    }
+    Ok(())
 }
 
 /// Whether two byte tiers store the very same frame.
