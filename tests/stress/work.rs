@@ -78,9 +78,13 @@ impl World {
             977..=979 => Box::pin(self.clear(round)),
             980..=995 => {
                 let label = dice.pick(&["memory", "remote", "low"]);
-                Box::pin(async move { drop(self.cache.crash_tier(label)) })
+                Box::pin(async move {
+                    let _ = self.cache.crash_tier(label);
+                })
             }
-            _ => Box::pin(async move { drop(self.cache.crash_supervisor()) }),
+            _ => Box::pin(async move {
+                let _ = self.cache.crash_supervisor();
+            }),
         }
     }
 
