@@ -77,9 +77,13 @@ impl World {
             970..=979 => Box::pin(self.clear(round)),
             980..=995 => {
                 let label = dice.pick(&["memory", "remote", "low"]);
-                Box::pin(async move { drop(self.cache.crash_tier(label)) })
+                Box::pin(async move {
+                    self.cache.crash_tier(label);
+                })
             }
-            _ => Box::pin(async move { drop(self.cache.crash_supervisor()) }),
+            _ => Box::pin(async move {
+                self.cache.crash_supervisor();
+            }),
         }
     }
 
