@@ -26,6 +26,10 @@ step() {
 have() { command -v "$1" >/dev/null 2>&1; }
 
 tools() {
+    if ! have cargo && have apt-get && [ "$(id -u)" -eq 0 ]; then
+        # Debian's own rustup (13 and later); its cargo may be older than this crate's.
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq rustup && rustup default stable
+    fi
     have cargo || { echo "cargo is missing: install Rust from https://rustup.rs" && return 1; }
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt || return 1
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy || return 1
@@ -59,9 +63,26 @@ lint_each_feature() {
     [ "$count" -gt 0 ] || { echo "no feature was found in Cargo.toml" && return 1; }
 }
 
+lint_some_pairs() {
+    local pair
+    for pair in rkyv_format,moka metrics,tracing disk,uuid bincode,ron gzip,zstd moka,metrics; do
+        echo "features $pair"
+        cargo clippy -q -p tierkeep --lib --no-default-features --features "$pair" -- -D warnings || return 1
+    done
+}
+
+# Tests of an engine with one feature that reaches into its hit path. Its own dev-dependency turns the formats, the
+# compressors and `testing` on for every test, so those are alone only where they are linted.
+test_features_alone() {
+    local feature
+    for feature in metrics moka; do
+        run_tests -q -p tierkeep --lib --no-default-features --features "$feature"
+    done
+}
+
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps; }
 
-# The engine must not bring a runtime into an application that runs on another one.
+# The engine must not bring a runtime into an application that runs on another one, nor by default what is a feature.
 neutral() {
     local tree
     tree=$(cargo tree -p tierkeep -e normal --prefix none) || return 1
@@ -69,7 +90,11 @@ neutral() {
         echo "the engine depends on a runtime: cargo tree -p tierkeep -e normal -i <crate>"
         return 1
     fi
-    echo "no tokio, async-std, smol or kameo among $(cut -d ' ' -f 1,2 <<<"$tree" | sort -u | wc -l) crates"
+    if grep -E '^(metrics|tracing|moka) v' <<<"$tree"; then
+        echo "a feature that is off by default is in the default tree: cargo tree -p tierkeep -e normal -i <crate>"
+        return 1
+    fi
+    echo "no tokio, async-std, smol, kameo, metrics, tracing or moka among $(cut -d ' ' -f 1,2 <<<"$tree" | sort -u | wc -l) crates"
 }
 
 # Test failures do not end the run at once, so that one run shows all of them.
@@ -108,8 +133,43 @@ other_examples() {
     done
 }
 
+# A packed trace, drawn, and a text of three keys.
+replay_example() {
+    local svg="$scratch/replay.svg" out="$scratch/replay.out"
+    cargo run -q --all-features --example replay -- --trace examples/data/web12.trace.zst --tier moka:137 --tier memory:687 \
+        --svg "$svg" >"$out" || { cat "$out" && return 1; }
+    grep -q '^95607 requests of ' "$out" || { cat "$out" && echo "not the whole trace was replayed" && return 1; }
+    { [ -s "$svg" ] && grep -q '<svg' "$svg"; } || { echo "nothing was drawn" && return 1; }
+    if grep -nF -e "$PWD" -e "$scratch" "$svg"; then
+        echo "the drawing names a path of this machine" && return 1
+    fi
+    printf 'tea\ncoffee\ntea\n' >"$scratch/three.txt"
+    cargo run -q --all-features --example replay -- --trace "$scratch/three.txt" --runtime smol >"$out" || { cat "$out" && return 1; }
+    grep -q '^3 requests of ' "$out" || { cat "$out" && echo "not three keys were replayed" && return 1; }
+}
+
+# Checks itself; an hour of virtual time.
+simulated_hour() { cargo run -q -p tierkeep-sim --example hour_of_ttls >"$scratch/hour.out" || { cat "$scratch/hour.out" && return 1; }; }
+
 # Starts a service, asks it for its metrics and traces, and ends by itself.
 telemetry_example() { cargo run -q -p axum-telemetry >"$scratch/telemetry.out" || { cat "$scratch/telemetry.out" && return 1; }; }
+
+# Crates of their own: loom's types stand in for the standard library's in files of the engine, and the fuzz targets are
+# for cargo-fuzz on nightly. They are built in the one target directory all the same.
+order_models() {
+    local target
+    target="${CARGO_TARGET_DIR:-$PWD/target}"
+    (cd models && CARGO_TARGET_DIR="$target/models" cargo run -q --release) >"$scratch/models.out" 2>&1 ||
+        { cat "$scratch/models.out" && return 1; }
+    tail -n 1 "$scratch/models.out"
+}
+
+fuzz_targets() {
+    local target
+    target="${CARGO_TARGET_DIR:-$PWD/target}"
+    (cd fuzz && cargo fmt --check && CARGO_TARGET_DIR="$target/fuzz" cargo check -q --bins) || return 1
+    (cd models && cargo fmt --check)
+}
 
 dependencies() {
     if ! cargo deny --version >/dev/null 2>&1; then
@@ -146,14 +206,20 @@ step "formatting" cargo fmt --all --check
 step "lints, all features" cargo clippy --workspace --all-targets --all-features -- -D warnings
 step "lints, tests without default features" cargo clippy -p tierkeep --all-targets --no-default-features -- -D warnings
 step "lints, each feature alone" lint_each_feature
+step "lints, pairs of features" lint_some_pairs
 step "docs" docs
 step "runtime neutrality" neutral
 step "dependencies" dependencies
 step "tests, all features" run_tests --all-features
 step "tests, no default features" run_tests -p tierkeep --no-default-features
+step "tests, some features alone" test_features_alone
 step "exploration and planted bugs" run_tests --release -p tierkeep-sim --test exploration
+step "order models, under loom" order_models
+step "fuzz targets build" fuzz_targets
 step "quick start" quick_start
 step "other examples" other_examples
+step "replay example" replay_example
+step "simulated hour" simulated_hour
 step "telemetry example" telemetry_example
 
 printf '\n== done in %d s\n' "$SECONDS"

@@ -185,6 +185,10 @@ impl Cache {
     /// [`EventKind::BypassEnded`](crate::EventKind::BypassEnded) and [`inspect`](Self::inspect) tell when it does. A
     /// read-only tier keeps its entries.
     ///
+    /// The tier is cleared once every call to its backend has returned or is past its residual time. A call that does
+    /// neither ([`TierOptions::residual`](crate::TierOptions::residual)) keeps it bypassed:
+    /// [`inspect`](Self::inspect) then shows it bypassed for no operator, with `calls` above zero.
+    ///
     /// # Errors
     /// [`ErrorKind::Config`] if there is no such tier; [`ErrorKind::Closed`] after shutdown.
     pub fn bypass(&self, label: &str, on: bool) -> Result<()> {

@@ -63,6 +63,15 @@ impl<'a> KeyPart<'a> {
 }
 
 impl CacheKey {
+    /// The longest text of a key, in bytes (64 KiB). Longer ones are not stored: a mutation of such a key is refused
+    /// with [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge), a read of it misses.
+    pub const MAX_LEN: usize = 64 << 10;
+
+    /// Whether the text is longer than [`MAX_LEN`](Self::MAX_LEN).
+    pub fn is_too_long(&self) -> bool {
+        self.text.len() > Self::MAX_LEN
+    }
+
     /// Builds a key from its prefix, the version of its value's schema, and its parts in order.
     pub fn new<'a>(prefix: &str, version: u32, parts: impl IntoIterator<Item = KeyPart<'a>>) -> Self {
         let mut text = String::with_capacity(prefix.len() + 32);
@@ -398,4 +407,17 @@ fn parse_part(text: &str) -> Option<KeyPart<'_>> {
     };
     let name = if name == ":" { Cow::Borrowed("") } else { decode(name)? };
     Some(KeyPart { name, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_may_be_as_long_as_the_limit_and_no_longer() {
+        let key = |len: usize| CacheKey::new("k", 1, [KeyPart::flag("x".repeat(len))]);
+        let frame = key(1).as_str().len() - 1;
+        assert!(!key(CacheKey::MAX_LEN - frame).is_too_long());
+        assert!(key(CacheKey::MAX_LEN - frame + 1).is_too_long());
+    }
 }

@@ -33,7 +33,9 @@
 //! | reading, writing and loading | [`Region`], [`Hit`], [`Lookup`] |
 //! | keys | [`KeyParts`] for types of your own, [`CacheKey`] for what they become |
 //! | tiers and their limits | [`Tier`], [`TierOptions`], [`BreakerOptions`] |
-//! | stores | [`MemoryBackend`], `backend::DiskBackend` (feature `disk`), [`Backend`] for your own |
+//! | stores | [`MemoryBackend`], `backend::DiskBackend` (feature `disk`), `MokaBackend` (feature `moka`), [`Backend`] for your own; [`CacheBackend`] for typed calls of one |
+//! | composing by value | [`Compose`], [`Composition`], [`CompositionBackend`] |
+//! | watching and operating | [`Cache::events`], [`Cache::health`], [`Cache::hot_keys`], [`Cache::bypass`], [`Region::peek`] |
 //! | which tiers are asked and awaited | [`composition::ReadPolicy`], [`composition::WritePolicy`], [`composition::RefillPolicy`], [`Compose`] |
 //! | what is written | [`codec`]: formats, compressors, limits |
 //! | failures | [`Error`], [`ErrorKind`], [`Lookup::degraded`] |
@@ -49,8 +51,17 @@
 //!
 //! # Features
 //!
-//! `disk` (default): the disk tier. `gzip`, `zstd`: compressors. `uuid`: UUIDs as keys. `testing`: the conformance
-//! suite for runtimes, and hooks that crash actors.
+//! | feature | what it brings |
+//! |---|---|
+//! | `disk` (default) | `backend::DiskBackend` |
+//! | `moka` | `MokaBackend`: time-to-idle, a removal listener, a weigher |
+//! | `gzip`, `zstd` | compressors |
+//! | `bincode`, `ron`, `rkyv_format` | formats, beside postcard and JSON |
+//! | `metrics`, `tracing` | what the cache does, through these facades |
+//! | `uuid` | UUIDs as keys |
+//! | `testing` | for tests: the conformance suite for runtimes, the contract suite for backends, hooks that crash actors |
+//!
+//! Each adds; none changes what is there without it.
 
 // The engine never panics on its own account, and says why a size fits. Tests may be shorter.
 #![warn(clippy::unwrap_used, clippy::cast_possible_truncation)]
@@ -66,6 +77,7 @@ mod key_format;
 mod load;
 mod observe;
 mod order;
+#[cfg_attr(not(feature = "testing"), expect(dead_code, unreachable_pub, reason = "public with `testing`"))]
 mod planted;
 mod region;
 pub mod runtime;

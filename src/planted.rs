@@ -54,11 +54,16 @@ pub enum Plant {
     RepairsOldest,
     /// Callers wait for a tier far beyond its deadline.
     NoDeadline,
+    /// A tier that served again after a bypass shows what it had before.
+    BypassHidesNothing,
+    /// An inherited entry keeps its stamp, which may lie ahead of this process's clock.
+    InheritedAhead,
 }
 
 impl Plant {
-    /// All of them.
-    pub const ALL: [Self; 23] = [
+    /// Those that an exploration can notice. [`InheritedAhead`](Self::InheritedAhead) needs a store that outlives a
+    /// process, and has a test of its own (`tests/order`).
+    pub const ALL: [Self; 24] = [
         Self::NoFence,
         Self::FenceBusy,
         Self::FenceLate,
@@ -82,6 +87,7 @@ impl Plant {
         Self::OvertakenEarly,
         Self::RepairsOldest,
         Self::NoDeadline,
+        Self::BypassHidesNothing,
     ];
 }
 

@@ -32,6 +32,8 @@ mod behaviour {
                     an_absent_key_is_a_miss
                     a_removed_key_is_gone_from_every_tier
                     many_at_once_keep_their_order
+                    more_keys_than_a_mailbox_holds
+                    a_codec_pool_without_room_costs_a_tier_not_the_call
                     a_region_s_clear_leaves_other_regions
                     a_cache_s_clear_takes_everything
                     a_lower_hit_refills_the_tiers_above

@@ -33,7 +33,7 @@
 //! | mutations of a quarantined key go to its repair | `Ledger::arrive` | `quarantine::a_repair_waits…` |
 //! | an overflow bypasses the whole tier | `TierCore::set_gate` | `quarantine::an_overflowing_quarantine…` |
 //! | …until it answers and a clear is recorded | `repair::recover` | the same |
-//! | …with everything up to that clear hidden | `TierCore::lift_bypass` | the same |
+//! | …with everything up to that clear hidden [`BypassHidesNothing`] | `TierCore::lift_bypass` | the same |
 //! | …and not while a call may still be applied | `repair::round`, `TierCore::is_quiet` | `quarantine::a_bypassed_tier_is_not_cleared…` |
 //! | an open breaker quarantines at once | `TierCore::send_writes` | `quarantine::a_tier_with_an_open_breaker…` |
 //! | race losers are quarantined [`RaceLoserShows`] | `Engine::write_race` | `interleavings::a_race_loser…` |
@@ -44,10 +44,12 @@
 //! | a clear moves every fence (a saving: what would be filled is hidden by its stamp) | `Fences::begin_all` | `interleavings::a_clear_voids…`, by its count of fills |
 //! | a clear that no tier took over is recorded later | `ClearOp::drop` | `clears::a_clear_that_found_no_room…` and two more |
 //! | …also if it meets a recovery | `repair::recover` | `clears::a_clear_that_meets…` |
-//! | inherited stamps are brought down to this process's origin | `Order::admit` | `interleavings::an_entry_of_an_earlier_process…` |
+//! | inherited stamps are brought down to this process's origin [`InheritedAhead`] | `Order::admit` | `interleavings::an_entry_of_an_earlier_process…` |
 //! | a tier that goes down answers what it had drained | `TierCore::refuse_queued` | `leaving::a_tier_that_goes_down…` |
 //! | a shutdown makes good what it can | `repair::run` | `leaving::a_shutdown_makes_good…` |
 //! | values are dropped under no lock | `TierCore::with_ledger`, `carry_out` | `destructors::a_destructor_may_ask…` |
+//! | …and one that panics costs the others nothing | `Store::sweep`, `ClearWalk::step` | `destructors::destructors_that_panic…` |
+//! | events are told under no lock | `Outbox`, in `TierCore::with_ledger` and `Breaker` | `telling`: `rude::a_listener_may_ask…` |
 
 #[path = "order/clears.rs"]
 mod clears;

@@ -19,6 +19,8 @@ mod metrics;
 mod moka;
 #[path = "telling/read_only.rs"]
 mod read_only;
+#[path = "telling/rude.rs"]
+mod rude;
 #[path = "telling/support.rs"]
 mod support;
 #[cfg(feature = "tracing")]

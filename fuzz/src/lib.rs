@@ -14,11 +14,12 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 use tierkeep::codec::{
     CodecOptions, Codecs, Compressor, Format, GzipCompressor, JsonFormat, PassthroughCompressor,
-    PostcardFormat, Visit, ZstdCompressor, frame as frames, value_type,
+    PostcardFormat, ZstdCompressor, frame as frames, value_type,
 };
 use tierkeep::runtime::RuntimeHandle;
 use tierkeep::{CacheKey, ErrorKind, KeyPart, Meta, Object, Raw};
 use tierkeep_sim::Sim;
+use twox_hash::XxHash3_64;
 
 /// A value with most of what serde offers.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -49,32 +50,25 @@ pub enum Shape {
     },
 }
 
-/// A store's bytes as a frame: opened, checked, its extensions walked, its value decoded.
-pub fn frame(data: &[u8]) {
+/// A store's bytes as a frame: opened, checked, its extensions walked, its value decoded. Whether they hold one.
+pub fn frame(data: &[u8]) -> bool {
     let raw = Raw::copy_from_slice(data);
     if let Ok(header) = frames::Header::parse(&raw) {
         // Sound or not, nothing lies outside the frame.
         assert_eq!(header.header_len + header.payload_len, raw.len());
         assert!(header.extensions().map(|(_, bytes)| bytes.len()).sum::<usize>() < raw.len());
     }
-    read(&raw);
+    read(&raw)
 }
 
 /// Any bytes as the payload of a frame that is sound otherwise, plain or said to be compressed, in each format: what
-/// lies behind the checksums.
-pub fn payload(data: &[u8]) {
-    let [choice, size, payload @ ..] = data else { return };
-    let format = 1 + choice % 2;
-    let raw = match choice / 2 % 3 {
-        0 => seal(&Verbatim { id: format, bytes: payload.to_vec() }, &PassthroughCompressor),
-        compressor => {
-            // Longer than what it is said to be compressed to, else it would be stored plain.
-            let plain = vec![0; payload.len() + 1 + usize::from(*size)];
-            let packed = Verbatim { id: compressor, bytes: payload.to_vec() };
-            seal(&Verbatim { id: format, bytes: plain }, &packed)
-        }
-    };
-    read(&raw);
+/// lies behind the checksums. Whether they hold a value.
+pub fn payload(data: &[u8]) -> bool {
+    let [choice, size, payload @ ..] = data else { return false };
+    let compressor = choice / 2 % 3;
+    // What it is said to unpack to.
+    let plain_len = payload.len() + usize::from(*size);
+    read(&forge(1 + choice % 2, compressor, plain_len, payload))
 }
 
 /// Text as a key, and bytes as the parts of one: what is printed reads back.
@@ -156,7 +150,17 @@ pub fn seeds(body: &str) -> Vec<Vec<u8>> {
                 compressors().map(|compressor| seal_value(&object, format, compressor).to_vec())
             })
             .collect(),
-        "payload" => encoded.iter().map(|plain| [&[0, 0], &plain[..]].concat()).chain(packed()).collect(),
+        "payload" => (0_u8..)
+            .zip(&encoded)
+            .flat_map(|(format, plain)| {
+                compressors().map(|compressor| {
+                    let mut packed = Vec::new();
+                    compressor.compress(plain, &mut packed).expect("anything can be compressed");
+                    let shrunk = u8::try_from(plain.len().saturating_sub(packed.len())).unwrap_or(0);
+                    [&[format + 2 * compressor.id(), shrunk], &packed[..]].concat()
+                })
+            })
+            .collect(),
         "key" => ["user:v1:id=7&full", "a%20b:v0:", "a:v4294967295::&:=&x=%00", "user\0id\u{1}7\0full"]
             .map(|text| text.as_bytes().to_vec())
             .to_vec(),
@@ -171,7 +175,7 @@ fn sample() -> Value {
         number: u64::MAX,
         signed: -3,
         float: 0.1,
-        text: "a text that repeats, a text that repeats, ".repeat(8),
+        text: "a text that repeats, a text that repeats, ".repeat(4),
         list: vec![None, Some(0), Some(65_535)],
         map: BTreeMap::from([
             ("unit".into(), Shape::Unit),
@@ -210,17 +214,17 @@ fn seal_value(object: &Object, format: &dyn Format, compressor: &dyn Compressor)
     encoded.expect("a value that can be encoded").seal(&known_key(), &Meta::default())
 }
 
-fn seal(format: &dyn Format, compressor: &dyn Compressor) -> Raw {
-    seal_value(&(Arc::new(Value::default()) as Object), format, compressor)
-}
-
-/// Reads a frame as a cache would. It is a value or a decode failure.
-fn read(raw: &Raw) {
+/// Reads a frame as a cache would. It is a value or a decode failure; which of them is returned.
+fn read(raw: &Raw) -> bool {
     let opened = frames::open(raw, &known_key());
     let decoded =
         opened.and_then(|(header, payload)| codecs().decode_now(&header, &payload, &*value_type::<Value>()));
-    if let Err(error) = decoded {
-        assert!(matches!(error.kind(), ErrorKind::Decode | ErrorKind::TooLarge), "{error}");
+    match decoded {
+        Ok(_) => true,
+        Err(error) => {
+            assert!(matches!(error.kind(), ErrorKind::Decode | ErrorKind::TooLarge), "{error}");
+            false
+        }
     }
 }
 
@@ -241,46 +245,26 @@ where
     assert_eq!(once, twice, "{} in {}", ty.type_name(), format.name());
 }
 
-/// Writes these bytes, whatever the value is, under the id of a real format or compressor.
-struct Verbatim {
-    id: u8,
-    bytes: Vec<u8>,
+/// A frame with fitting checksums around any payload, as one could make who writes to the store.
+fn forge(format: u8, compressor: u8, plain_len: usize, payload: &[u8]) -> Raw {
+    let mut out = vec![0xC7, b'T', 1, 0, format, compressor];
+    out.extend([0; 13]); // stamp, and created with it
+    out.extend(XxHash3_64::oneshot(known_key().as_str().as_bytes()).to_le_bytes());
+    if compressor != 0 {
+        put_varint(&mut out, plain_len);
+    }
+    put_varint(&mut out, payload.len());
+    out.extend(&XxHash3_64::oneshot(payload).to_le_bytes()[..4]);
+    let checksum = XxHash3_64::oneshot(&out).to_le_bytes();
+    out.extend(&checksum[..4]);
+    out.extend(payload);
+    out.into()
 }
 
-impl Format for Verbatim {
-    fn id(&self) -> u8 {
-        self.id
+fn put_varint(out: &mut Vec<u8>, mut value: usize) {
+    while value > 0x7F {
+        out.push(u8::try_from(value & 0x7F).unwrap_or(0) | 0x80);
+        value >>= 7;
     }
-
-    fn name(&self) -> &'static str {
-        "verbatim"
-    }
-
-    fn encode(&self, _: &dyn erased_serde::Serialize, out: &mut Vec<u8>) -> tierkeep::Result<()> {
-        out.extend_from_slice(&self.bytes);
-        Ok(())
-    }
-
-    fn decode(&self, _: &[u8], _: Visit<'_>) -> tierkeep::Result<()> {
-        Err(tierkeep::Error::new(ErrorKind::Decode, "only writes"))
-    }
-}
-
-impl Compressor for Verbatim {
-    fn id(&self) -> u8 {
-        self.id
-    }
-
-    fn name(&self) -> &'static str {
-        "verbatim"
-    }
-
-    fn compress(&self, _: &[u8], out: &mut Vec<u8>) -> tierkeep::Result<()> {
-        out.extend_from_slice(&self.bytes);
-        Ok(())
-    }
-
-    fn decompress(&self, _: &[u8], _: usize) -> tierkeep::Result<Vec<u8>> {
-        Err(tierkeep::Error::new(ErrorKind::Decode, "only writes"))
-    }
+    out.push(u8::try_from(value).unwrap_or(0));
 }

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             });
         };
         // On a thread of its own: loom's state ends with it, and so does the planted bug.
+        #[expect(clippy::disallowed_methods, reason = "there is no runtime here")]
         let outcome = std::thread::spawn(explore).join();
         let played = played.load(Ordering::Relaxed);
         interleavings += played;

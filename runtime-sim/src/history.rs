@@ -32,7 +32,7 @@
 //!     let read = history.read();
 //!     let stale = numbers.get(&7).await.expect("the cache still has it");
 //!     assert!(history.check(7, *stale, read).is_err());
-//!     tierkeep::Result::Ok(())
+//!     Ok::<_, tierkeep::Error>(())
 //! });
 //! assert!(matches!(done, Ok(Ok(()))));
 //! ```

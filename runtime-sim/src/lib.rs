@@ -43,6 +43,8 @@
 //! fails, here or on a real runtime; [`MapBackend`] is a store to put under it. [`history`] tells whether what was read may
 //! have been read.
 //!
+//! `examples/hour_of_ttls.rs` is a whole test of an application's cache: an hour of TTLs with an origin that fails.
+//!
 //! What the simulator cannot make repeat: iteration over a `std` `HashMap` with a random state, real clocks, real
 //! threads, and addresses used as values. Keep them out of what you test.
 
@@ -73,3 +75,13 @@ pub use runtime::SimRuntime;
 pub use sim::{Drained, Sim};
 pub use stall::{Stall, StallReason, WaitingTask};
 pub use trace::{TraceEvent, TraceStep};
+
+/// Runs the example with the doctests.
+#[cfg(doctest)]
+#[doc = concat!("```\n", include_str!("../examples/hour_of_ttls.rs"), "\n```")]
+struct HourOfTtls;
+
+/// Runs the guide's code with the doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/order.md")]
+struct OrderGuide;

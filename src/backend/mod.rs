@@ -229,8 +229,8 @@ pub trait Backend: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Deletes what has expired, a bounded piece at a time; called now and then between other work. Returns how many
-    /// entries went. Default: nothing (the store expires by itself).
+    /// Deletes what has expired, a bounded piece at a time; called now and then between other work, and again soon
+    /// while it deletes something. Returns how many entries went. Default: nothing (the store expires by itself).
     fn sweep(&self, now: Timestamp) -> usize {
         let _ = now;
         0

@@ -229,7 +229,7 @@ impl Codecs {
 
     fn decode_value(&self, header: &Header, payload: &Raw, ty: &dyn ValueType) -> Result<Object> {
         let read = |bytes: &[u8], format: &dyn Format| ty.decode(bytes, format);
-        coding::decode(header, payload, ty.type_id(), self, self.options.max_value, self.work.as_ref(), read)
+        coding::decode(header, payload, ty.of_type(), self, self.options.max_value, self.work.as_ref(), read)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::value::Object;
 /// Encodes, decodes and weighs values of one type behind `dyn Any`.
 pub trait ValueType: Send + Sync + 'static {
     /// Which type.
-    fn type_id(&self) -> TypeId;
+    fn of_type(&self) -> TypeId;
 
     /// The type's name, for messages.
     fn type_name(&self) -> &'static str;
@@ -92,7 +92,7 @@ impl<T> Typed<T> {
 }
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> ValueType for Typed<T> {
-    fn type_id(&self) -> TypeId {
+    fn of_type(&self) -> TypeId {
         TypeId::of::<T>()
     }
 

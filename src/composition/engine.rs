@@ -1,5 +1,6 @@
 //! The engine of one cache: its tiers, their order, and the way through them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -124,8 +125,10 @@ impl Engine {
 
     async fn await_tiers(&self) -> Result<()> {
         let route = self.route.load_full();
+        // One beginning for all: they open at the same time, and so do their deadlines pass.
+        let began = self.runtime.now();
         for tier in &route.tiers {
-            let deadline = self.runtime.now().after(tier.core.options.open_deadline);
+            let deadline = began.after(tier.core.options.open_deadline);
             let settled = || {
                 let health = tier.core.health();
                 health.state != ActorState::Starting || health.last_error.is_some()
@@ -218,7 +221,8 @@ async fn tend(engine: Weak<Engine>, runtime: RuntimeHandle) {
                 // A full mailbox has better things to do.
                 let _ = tier.address.try_send(Envelope::new(Message::Sweep));
             }
-            engine.telling.meter.publish(&engine);
+            // The recorder is the user's: its panic must not end the sweeping.
+            let _ = catch_unwind(AssertUnwindSafe(|| engine.telling.meter.publish(&engine)));
             let publish = cfg!(feature = "metrics").then_some(PUBLISH);
             swept.iter().map(|tier| tier.core.options.sweep_interval).chain(publish).min()
         };

@@ -80,7 +80,7 @@ impl Engine {
         let meta = self.order.admit(probe.prefix(), entry.meta, false)?;
         let now = self.runtime.wall();
         let usable =
-            !tier.core.hides(probe, &meta) && !meta.is_expired(now) && Any::type_id(&*object) == ty.type_id();
+            !tier.core.hides(probe, &meta) && !meta.is_expired(now) && Any::type_id(&*object) == ty.of_type();
         // What is not usable is counted, with its reason, by the full read that follows.
         usable.then(|| {
             Counters::one(&tier.core.counters.hits);
@@ -132,7 +132,10 @@ impl Engine {
                     break;
                 }
                 Ok(None) => missed.push(index),
-                Err(error) => reading.note(&route.tiers[index], error),
+                Err(error) => {
+                    missed.extend(is_damaged(&error).then_some(index));
+                    reading.note(&route.tiers[index], error);
+                }
             }
         }
         missed
@@ -156,7 +159,10 @@ impl Engine {
                     break;
                 }
                 Ok(None) => missed.push(index),
-                Err(error) => reading.note(&route.tiers[index], error),
+                Err(error) => {
+                    missed.extend(is_damaged(&error).then_some(index));
+                    reading.note(&route.tiers[index], error);
+                }
             }
         }
         missed
@@ -176,7 +182,10 @@ impl Engine {
             match result {
                 Ok(Some(found)) => hits.push(found),
                 Ok(None) => missed.push(index),
-                Err(error) => reading.note(&route.tiers[index], error),
+                Err(error) => {
+                    missed.extend(is_damaged(&error).then_some(index));
+                    reading.note(&route.tiers[index], error);
+                }
             }
         }
         // `None` is "never expires", and so the latest. On a tie the topmost wins: `max_by_key` takes the last.
@@ -312,8 +321,7 @@ impl Engine {
             Ok(object) => object,
             Err((header, payload)) => self.codecs.decode(header, payload, Arc::clone(ty)).await?,
         };
-        // Of the type behind the `Arc`: the `Arc` itself has a `type_id` too.
-        if Any::type_id(&*object) != (**ty).type_id() {
+        if Any::type_id(&*object) != ty.of_type() {
             return Err(Error::new(
                 ErrorKind::TypeMismatch,
                 format!("the entry is not a `{}`; use another region or key", ty.type_name()),
@@ -386,6 +394,11 @@ impl Reading {
         }
         self.degraded.push(error);
     }
+}
+
+/// Whether what the tier holds is of no use to anyone, so that a refill may replace it.
+fn is_damaged(error: &Error) -> bool {
+    error.kind() == ErrorKind::Decode
 }
 
 pub(super) fn rejection(reason: RejectReason) -> Error {

@@ -111,6 +111,9 @@ impl Engine {
     /// Writes a value that was loaded to every tier: in-process tiers now, so that the next read hits; the others
     /// through the lane.
     pub(crate) async fn fill(&self, mut refill: Refill) {
+        if refill.key.is_too_long() {
+            return;
+        }
         let route = self.route.load_full();
         let (ports, others): (Vec<_>, Vec<_>) = (0..route.tiers.len())
             .filter(|&index| !route.tiers[index].core.options.read_only)

@@ -26,12 +26,26 @@ use crate::runtime::{Address, BoxFuture, Envelope, Instant, RejectReason};
 use crate::tier::{Change, ClearOp, Counters, Message, Mutation, Open, Settled, Settlement};
 use crate::value::{DeleteStatus, Entry, Meta, Object, Payload};
 
+/// Keys of one call under way at once, at most.
+const WINDOW: usize = 256;
+
 /// A value made ready for each tier, before it is numbered.
 enum Prepared {
     Object(u32),
     Encoded(Encoded),
     /// Shares the frame of the tier with this index, which has the same codec and life.
     Shared(usize),
+    /// Could not be made ready now, which is this tier's failure: it drops the key, the others get the value.
+    Failed(Error),
+}
+
+/// A mutation built for one tier.
+struct Planned {
+    tier: RouteTier,
+    mutation: Mutation,
+    answer: oneshot::Receiver<Settled>,
+    /// Why this tier removes the key instead of storing the value, where that is a failure.
+    failed: Option<Error>,
 }
 
 /// A mutation on its way to one tier.
@@ -43,6 +57,7 @@ struct Sent {
     deadline: Instant,
     answer: oneshot::Receiver<Settled>,
     open: Open,
+    failed: Option<Error>,
     /// Still waiting for room in the mailbox.
     sending: Option<BoxFuture<'static, ()>>,
 }
@@ -67,6 +82,7 @@ impl Engine {
         life: Meta,
     ) -> Result<()> {
         self.check_open()?;
+        check_length(key)?;
         let route = self.route.load_full();
         if route.tiers.is_empty() {
             // Disabled: what is never held needs no order.
@@ -76,11 +92,11 @@ impl Engine {
         let (write, mutations) =
             self.begin(&route, key, |write| self.seal(&route, object, life, write, prepared));
         let stored: Vec<_> =
-            mutations.iter().map(|(_, mutation, _)| matches!(mutation.change, Change::Set(_))).collect();
+            mutations.iter().map(|planned| matches!(planned.mutation.change, Change::Set(_))).collect();
         if !stored.contains(&true) {
             // Settled all the same: what was there is removed.
-            self.write_all(mutations).await;
-            return Err(nowhere(&route).for_key(key));
+            let failure = self.write_all(mutations).await.into_iter().find_map(Result::err);
+            return Err(failure.unwrap_or_else(|| nowhere(&route).for_key(key)));
         }
         let result = match self.write_policy {
             WritePolicy::Sequential => self.write_in_turn(mutations).await,
@@ -105,11 +121,13 @@ impl Engine {
 
     async fn remove_from_tiers(&self, key: &CacheKey) -> Result<DeleteStatus> {
         self.check_open()?;
+        check_length(key)?;
         let route = self.route.load_full();
         if route.tiers.is_empty() {
             return Ok(DeleteStatus::Missing);
         }
-        let (write, mutations) = self.begin(&route, key, |_| vec![Change::Remove; route.written.len()]);
+        let (write, mutations) =
+            self.begin(&route, key, |_| vec![(Change::Remove, None); route.written.len()]);
         let results = self.write_all(mutations).await;
         drop(write);
         let mut copies = 0;
@@ -170,12 +188,20 @@ impl Engine {
             let twin = route.written[..index].iter().position(|other| same_frame(other, tier));
             prepared.push(match (tier.core.holds, twin) {
                 (Holds::Objects { .. }, _) if is_unweighed(tier) => Prepared::Object(0),
-                (Holds::Objects { .. }, _) => Prepared::Object(self.weigh(object, ty).await?),
+                (Holds::Objects { .. }, _) => {
+                    self.weigh(object, ty).await.map_or_else(Prepared::Failed, Prepared::Object)
+                }
                 (Holds::Bytes, Some(twin)) => Prepared::Shared(twin),
                 (Holds::Bytes, None) => {
                     let backend = Arc::clone(&tier.core.backend);
-                    let encoded = self.codecs.encode(Arc::clone(object), Arc::clone(ty), backend).await;
-                    Prepared::Encoded(encoded.map_err(|error| error.at_tier(&tier.core.label))?)
+                    match self.codecs.encode(Arc::clone(object), Arc::clone(ty), backend).await {
+                        Ok(encoded) => Prepared::Encoded(encoded),
+                        // The value's own doing: nothing is changed.
+                        Err(error) if matches!(error.kind(), ErrorKind::Encode | ErrorKind::TooLarge) => {
+                            return Err(error.at_tier(&tier.core.label));
+                        }
+                        Err(error) => Prepared::Failed(error),
+                    }
                 }
             });
         }
@@ -190,39 +216,43 @@ impl Engine {
         life: Meta,
         write: &Write,
         prepared: Vec<Prepared>,
-    ) -> Vec<Change> {
+    ) -> Vec<(Change, Option<Error>)> {
         let now = self.runtime.wall();
         let last = route.written.len().saturating_sub(1);
-        let mut entries: Vec<Entry> = Vec::with_capacity(prepared.len());
+        let mut entries: Vec<Result<Entry>> = Vec::with_capacity(prepared.len());
         for (tier, prepared) in route.written.iter().zip(prepared) {
             let meta = Meta { stamp: write.stamp, ..life }.capped(tier.core.options.ttl_cap, now);
             let payload = match prepared {
-                Prepared::Object(weight) => Payload::Object(Arc::clone(object), weight),
-                Prepared::Encoded(encoded) => Payload::Bytes(encoded.seal(&write.key, &meta)),
-                Prepared::Shared(twin) => entries[twin].payload.clone(),
+                Prepared::Object(weight) => Ok(Payload::Object(Arc::clone(object), weight)),
+                Prepared::Encoded(encoded) => Ok(Payload::Bytes(encoded.seal(&write.key, &meta))),
+                Prepared::Shared(twin) => entries[twin].clone().map(|entry| entry.payload),
+                Prepared::Failed(error) => Err(error),
             };
-            entries.push(Entry::new(payload, meta));
+            entries.push(payload.map(|payload| Entry::new(payload, meta)));
         }
         let around = self.write_policy == WritePolicy::WriteAround;
-        let change = |(index, entry): (usize, Entry)| {
+        let change = |(index, entry): (usize, Result<Entry>)| {
             let tier = &route.written[index];
-            if is_oversized(tier, &entry.payload) {
-                Counters::one(&tier.core.counters.oversized);
-                return Change::Remove;
+            match entry {
+                _ if around && index < last => (Change::Remove, None),
+                Err(error) => (Change::Remove, Some(error)),
+                Ok(entry) if is_oversized(tier, &entry.payload) => {
+                    Counters::one(&tier.core.counters.oversized);
+                    (Change::Remove, None)
+                }
+                Ok(entry) => (Change::Set(entry), None),
             }
-            if around && index < last { Change::Remove } else { Change::Set(entry) }
         };
         entries.into_iter().enumerate().map(change).collect()
     }
 
     /// Announces, numbers and builds the mutation at every tier. From here on each of them settles, whatever happens.
-    #[expect(clippy::type_complexity, reason = "the pair is taken apart at once")]
     fn begin(
         &self,
         route: &Route,
         key: &CacheKey,
-        changes: impl FnOnce(&Write) -> Vec<Change>,
-    ) -> (Arc<Write>, Vec<(RouteTier, Mutation, oneshot::Receiver<Settled>)>) {
+        changes: impl FnOnce(&Write) -> Vec<(Change, Option<Error>)>,
+    ) -> (Arc<Write>, Vec<Planned>) {
         for tier in &route.written {
             tier.core.announce(key);
         }
@@ -234,48 +264,37 @@ impl Engine {
         // Loads in flight may have read what this replaces: whoever asks from now on starts anew.
         self.flights.detach(key);
         let now = self.runtime.now();
-        let build = |(tier, change): (&RouteTier, Change)| {
+        let build = |(tier, (change, failed)): (&RouteTier, (Change, Option<Error>))| {
             let deadline = now.after(tier.core.options.write_deadline);
             let (mutation, answer) = Mutation::new(&tier.core, &write, change, deadline);
-            (tier.clone(), mutation, answer)
+            Planned { tier: tier.clone(), mutation, answer, failed }
         };
         let mutations = route.written.iter().zip(changes(&write)).map(build).collect();
         (write, mutations)
     }
 
-    async fn write_all(
-        &self,
-        mutations: Vec<(RouteTier, Mutation, oneshot::Receiver<Settled>)>,
-    ) -> Vec<Settled> {
+    async fn write_all(&self, mutations: Vec<Planned>) -> Vec<Settled> {
         // All are sent before any is awaited.
-        let sent: Vec<_> =
-            mutations.into_iter().map(|(tier, mutation, answer)| send(tier, mutation, answer)).collect();
+        let sent: Vec<_> = mutations.into_iter().map(send).collect();
         join_all(sent.into_iter().map(|sent| self.settle(sent))).await
     }
 
-    async fn write_in_turn(
-        &self,
-        mutations: Vec<(RouteTier, Mutation, oneshot::Receiver<Settled>)>,
-    ) -> Result<()> {
+    async fn write_in_turn(&self, mutations: Vec<Planned>) -> Result<()> {
         let mut result = Ok(());
-        for (tier, mut mutation, answer) in mutations {
+        for mut planned in mutations {
             if result.is_err() {
                 // What the tiers below hold is older than what those above may show.
-                mutation.change = Change::Remove;
+                planned.mutation.change = Change::Remove;
             }
-            mutation.deadline = self.runtime.now().after(tier.core.options.write_deadline);
-            let settled = self.settle(send(tier, mutation, answer)).await;
+            planned.mutation.deadline = self.runtime.now().after(planned.tier.core.options.write_deadline);
+            let settled = self.settle(send(planned)).await;
             result = result.and(settled.map(drop));
         }
         result
     }
 
-    async fn write_race(
-        &self,
-        mutations: Vec<(RouteTier, Mutation, oneshot::Receiver<Settled>)>,
-    ) -> Result<()> {
-        let sent: Vec<_> =
-            mutations.into_iter().map(|(tier, mutation, answer)| send(tier, mutation, answer)).collect();
+    async fn write_race(&self, mutations: Vec<Planned>) -> Result<()> {
+        let sent: Vec<_> = mutations.into_iter().map(send).collect();
         let keys: Vec<_> = sent
             .iter()
             .map(|sent| {
@@ -309,7 +328,7 @@ impl Engine {
 
     /// Waits until a tier has settled the mutation; at its deadline, settles it by quarantine.
     async fn settle(&self, sent: Sent) -> Settled {
-        let Sent { tier, key, change, write, deadline, answer, open, sending } = sent;
+        let Sent { tier, key, change, write, deadline, answer, open, failed, sending } = sent;
         let stamp = write.stamp;
         let began = Began::now(&self.runtime);
         // The stripe is released with the last mutation, not with the last waiter.
@@ -331,12 +350,21 @@ impl Engine {
             }
         };
         tier.core.meter.wrote(began, &self.runtime);
+        let settled = settled.and_then(|settlement| failed.map_or(Ok(settlement), Err));
         settled.map_err(|error| error.at_tier(&tier.core.label).for_key(&key))
+    }
+
+    /// How many keys of one call may be on their way at once: what the tiers' mailboxes take without turning any away,
+    /// and no more than is good for the executor.
+    pub(crate) fn window(&self) -> usize {
+        let route = self.route.load();
+        let mailboxes = route.tiers.iter().filter(|tier| tier.core.port.is_none());
+        mailboxes.map(|tier| tier.core.options.mailbox).min().unwrap_or(WINDOW).clamp(1, WINDOW)
     }
 }
 
 /// Sends a mutation to its tier; if the mailbox is full, waiting for room is part of settling it.
-fn send(tier: RouteTier, mutation: Mutation, answer: oneshot::Receiver<Settled>) -> Sent {
+fn send(Planned { tier, mutation, answer, failed }: Planned) -> Sent {
     let key = mutation.key().clone();
     let change = mutation.change.clone();
     let write = Arc::clone(&mutation.write);
@@ -352,7 +380,18 @@ fn send(tier: RouteTier, mutation: Mutation, answer: oneshot::Receiver<Settled>)
         // Down or stopped: dropping it quarantines the key.
         Err(_) => None,
     };
-    Sent { tier, key, change, write, deadline, answer, open, sending }
+    Sent { tier, key, change, write, deadline, answer, open, failed, sending }
+}
+
+/// No tier holds a longer key, so that none has to be told.
+fn check_length(key: &CacheKey) -> Result<()> {
+    if key.is_too_long() {
+        let message =
+            format!("the key's text is over the limit of {} bytes; hash what is long", CacheKey::MAX_LEN);
+        // Not named in the error: it would be the error's largest part.
+        return Err(Error::new(ErrorKind::TooLarge, message));
+    }
+    Ok(())
 }
 
 /// Whether two byte tiers store the very same frame.

@@ -103,7 +103,7 @@ impl Inspection {
                 messages: core.counters.messages.load(Ordering::Relaxed),
                 queued: core.queued(),
                 calls: core.calls(),
-                blocking_jobs: core.backend.running_jobs(),
+                blocking_jobs: core.running_jobs(),
                 quarantined: core.quarantined(),
                 bypassed: core.is_bypassed(),
                 bypass_cause: core.bypass_cause(),
@@ -111,7 +111,7 @@ impl Inspection {
                 overruled: core.overruled.len(),
                 decode_alarm: core.decodes.is_alarmed(),
                 ledger: core.ledger_keys(),
-                usage: core.backend.usage(),
+                usage: core.usage(),
                 reads: core.counters.reads(),
                 writes: core.counters.writes(),
             }

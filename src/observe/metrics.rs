@@ -279,7 +279,7 @@ impl Meter {
 impl TierCounts {
     fn publish(&mut self, core: &TierCore, mailbox: usize) {
         let (reads, writes, health) = (core.counters.reads(), core.counters.writes(), core.health());
-        let usage = core.backend.usage();
+        let usage = core.usage();
         publish(
             &mut self.reads,
             [
@@ -327,7 +327,7 @@ impl TierCounts {
             mailbox as u64,
             core.queued() as u64,
             core.calls() as u64,
-            core.backend.running_jobs() as u64,
+            core.running_jobs() as u64,
             core.quarantined() as u64,
             usage.entries.unwrap_or(0),
             usage.bytes.unwrap_or(0),

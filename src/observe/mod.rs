@@ -9,6 +9,7 @@ mod hot_keys;
 mod inspect;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod outbox;
 pub(crate) mod trace;
 #[cfg(not(feature = "metrics"))]
 mod unmetered;
@@ -29,6 +30,7 @@ pub use hot_keys::HotKey;
 pub(crate) use hot_keys::HotKeys;
 pub use inspect::{Inspection, TierInspection};
 pub(crate) use meters::{Began, Meter, RegionMeter, TierMeter};
+pub(crate) use outbox::Outbox;
 
 /// Whom a cache tells.
 pub(crate) struct Telling {

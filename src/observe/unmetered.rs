@@ -20,6 +20,14 @@ pub(crate) struct RegionMeter;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Began;
 
+// Nothing is carried through a hit, so that nothing remains of the metrics in it.
+const _: () = assert!(
+    size_of::<Began>() == 0
+        && size_of::<Meter>() == 0
+        && size_of::<TierMeter>() == 0
+        && size_of::<RegionMeter>() == 0
+);
+
 impl Began {
     #[inline(always)]
     pub(crate) fn now(_: &RuntimeHandle) -> Self {

@@ -10,7 +10,8 @@ use crate::planted::{Plant, planted};
 use crate::sync::{AtomicU64, Ordering};
 use crate::value::Stamp;
 
-/// Past this many prefixes, a further one is folded into "everything": memory stays bounded, the price is misses.
+/// Past this many prefixes, a further one is folded into "everything": the 4,097th prefix that is cleared clears all,
+/// in every region, and the count begins anew. Memory stays bounded; the price is misses.
 const MAX_PREFIXES: usize = 4096;
 
 /// The clear stamps of a composition. Reads look here on every hit; one atomic load when there is nothing to hide.

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use crate::backend::Scope;
 use crate::key::CacheKey;
+use crate::planted::{Plant, planted};
 use crate::runtime::RuntimeHandle;
 use crate::value::{Meta, Stamp};
 
@@ -50,7 +51,7 @@ impl Order {
     /// An inherited entry (from an earlier opening of a local store) is older than everything this process does, even
     /// if an earlier clock ran ahead: its stamp is brought down to this process's origin, so that any clear covers it.
     pub(crate) fn admit(&self, prefix: &str, mut meta: Meta, inherited: bool) -> Option<Meta> {
-        if inherited {
+        if inherited && !planted(Plant::InheritedAhead) {
             meta.stamp = meta.stamp.min(self.origin);
         }
         (!self.clears.hide(prefix, meta.stamp)).then_some(meta)

@@ -124,7 +124,7 @@ mod watching {
 
 #[cfg(not(feature = "testing"))]
 #[derive(Debug, Default)]
-pub(crate) struct Witness;
+pub(crate) struct Witness {}
 
 #[cfg(not(feature = "testing"))]
 impl Witness {

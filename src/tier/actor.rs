@@ -14,8 +14,16 @@ use crate::error::{Error, ErrorKind};
 use crate::observe::Removals;
 use crate::runtime::{ActorFactory, Envelope, Handler, panic_message};
 
+/// How often a backend is swept again for one [`Message::Sweep`], while there is something to sweep. A bound for
+/// backends that say so without end.
+const PIECES: u32 = 1024;
+
 pub(crate) struct TierActor {
     core: Arc<TierCore>,
+    /// How many more pieces may be swept: between two bursts of messages, one at a time.
+    pieces: u32,
+    /// Whether messages have been handled since [`Handler::idle`].
+    busy: bool,
 }
 
 impl TierActor {
@@ -27,9 +35,15 @@ impl TierActor {
             Box::pin(async move {
                 open(&core).await.map_err(|error| error.at_tier(&core.label))?;
                 core.pump();
-                Ok(Box::new(Self { core }) as Box<dyn Handler>)
+                Ok(Box::new(Self { core, pieces: 0, busy: false }) as Box<dyn Handler>)
             })
         })
+    }
+
+    /// Sweeps one piece. Nothing swept, nothing left.
+    fn sweep(&mut self) {
+        let swept = self.core.sweep(self.core.runtime.wall());
+        self.pieces = if swept == 0 { 0 } else { self.pieces.saturating_sub(1) };
     }
 }
 
@@ -50,10 +64,18 @@ async fn open(core: &Arc<TierCore>) -> Result<(), Error> {
 
 impl Handler for TierActor {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.pieces > 0 {
+            if !self.busy {
+                self.sweep();
+            }
+            // The next piece comes after the messages that wait by now.
+            cx.waker().wake_by_ref();
+        }
         self.core.poll_room(cx)
     }
 
     fn handle(&mut self, message: Envelope) {
+        self.busy = true;
         super::Counters::one(&self.core.counters.messages);
         let Ok(message) = message.open::<Message>() else { return };
         match message {
@@ -63,7 +85,10 @@ impl Handler for TierActor {
             Message::Clear(op) => {
                 self.core.runtime.spawn(call::clear(CallCount::begin(&self.core), op));
             }
-            Message::Sweep => self.core.sweep(self.core.runtime.wall()),
+            Message::Sweep => {
+                self.pieces = PIECES;
+                self.sweep();
+            }
             #[cfg(feature = "testing")]
             Message::Crash => crash(),
         }
@@ -71,6 +96,7 @@ impl Handler for TierActor {
 
     fn idle(&mut self) {
         self.core.pump();
+        self.busy = false;
     }
 }
 

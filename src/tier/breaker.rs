@@ -134,8 +134,13 @@ struct Shared {
     core: Mutex<Core>,
 }
 
-/// Hears of every change of state, in order: called under the breaker's lock, so it must not come back to it.
-pub(crate) struct Watch(pub(crate) Box<dyn Fn(BreakerState) + Send + Sync>);
+/// Hears of every change of state.
+pub(crate) struct Watch {
+    /// Notes a change. Under the breaker's lock, so that changes are noted in their order.
+    pub(crate) note: Box<dyn Fn(BreakerState) + Send + Sync>,
+    /// Tells what was noted. Called after every note, once the lock is released: who hears it may ask the breaker.
+    pub(crate) tell: Box<dyn Fn() + Send + Sync>,
+}
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -160,7 +165,7 @@ struct Core {
 impl Breaker {
     #[cfg(test)]
     pub(crate) fn new(options: BreakerOptions) -> Self {
-        Self::watched(options, Watch(Box::new(|_| {})))
+        Self::watched(options, Watch { note: Box::new(|_| {}), tell: Box::new(|| {}) })
     }
 
     pub(crate) fn watched(options: BreakerOptions, watch: Watch) -> Self {
@@ -181,6 +186,8 @@ impl Breaker {
             OPEN if now < core.until => Admission::No { until: core.until },
             OPEN => {
                 shared.set(shared.openings(), HALF_OPEN);
+                drop(core);
+                (shared.watch.tell)();
                 Admission::Probe(ProbePermit { breaker: Some(shared.clone()), granted: now })
             }
             _ => Admission::No { until: now.after(shared.options.open) },
@@ -202,6 +209,8 @@ impl Breaker {
         let opens = core.window.is_failing(&shared.options);
         if opens {
             shared.open(&mut core, now, Some(random));
+            drop(core);
+            (shared.watch.tell)();
         }
         opens
     }
@@ -242,7 +251,7 @@ impl Shared {
 
     fn set(&self, openings: u64, state: u64) {
         self.gate.store(openings << STATE_BITS | state, Ordering::Relaxed);
-        (self.watch.0)(named(state));
+        (self.watch.note)(named(state));
     }
 
     fn open(&self, core: &mut Core, now: Instant, random: Option<u64>) {
@@ -277,6 +286,8 @@ impl ProbePermit {
             core.failed_probes = 0;
             core.window.clear();
             shared.set(shared.openings(), CLOSED);
+            drop(core);
+            (shared.watch.tell)();
         }
     }
 
@@ -290,6 +301,8 @@ impl ProbePermit {
             let mut core = shared.lock();
             core.failed_probes = core.failed_probes.saturating_add(1);
             shared.open(&mut core, from, random);
+            drop(core);
+            (shared.watch.tell)();
         }
     }
 }

@@ -281,11 +281,19 @@ async fn reopen(core: &Arc<TierCore>, pass: &Admission) -> Result<()> {
     }
 }
 
-/// Tells the breaker how a call went: by keys, and never by what is the caller's own doing (too large a value).
+/// Tells the breaker how a call went: by keys, and never by what is the caller's own doing (too large a value) or one
+/// entry's (its record is damaged: the rest of the store is as good as before, and another alarm counts these).
 fn record<T>(core: &Arc<TierCore>, pass: Admission, results: &[Result<T>]) {
     let is_fault = |result: &&Result<T>| {
-        result.as_ref().is_err_and(|e| !matches!(e.kind(), ErrorKind::TooLarge | ErrorKind::Unsupported))
+        result.as_ref().is_err_and(|error| {
+            !matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Unsupported | ErrorKind::Decode)
+        })
     };
+    for result in results {
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Decode) {
+            core.note_decode(result);
+        }
+    }
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let failed = results.iter().filter(is_fault).count();
     if let Some(Err(error)) = results.iter().find(is_fault) {

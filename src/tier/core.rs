@@ -20,10 +20,10 @@ use super::options::{Tier, TierOptions};
 use super::overruled::Overruled;
 use super::quarantine::Repair;
 use super::queue::{Job, Queue, Work};
-use crate::backend::{Backend, Holds, Port, Scope};
+use crate::backend::{Backend, Holds, Port, Scope, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{CacheKey, KeyProbe};
-use crate::observe::{BypassCause, EventKind, Events, Telling, TierMeter, trace};
+use crate::observe::{BypassCause, EventKind, Events, Outbox, Telling, TierMeter};
 use crate::order::Order;
 use crate::planted::{Plant, planted};
 use crate::runtime::host::drop_quietly;
@@ -41,6 +41,7 @@ pub(crate) struct TierCore {
     pub(crate) order: Arc<Order>,
     pub(crate) counters: Counters,
     pub(crate) events: Arc<Events>,
+    outbox: Arc<Outbox>,
     pub(crate) meter: TierMeter,
     pub(crate) decodes: Decodes,
     /// Of a read-only tier: what it may no longer show.
@@ -91,9 +92,11 @@ impl TierCore {
         telling: &Telling,
     ) -> Arc<Self> {
         let events = &telling.events;
+        let outbox = Outbox::new(events, &tier.label);
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
-            breaker: Breaker::watched(tier.options.breaker, breaker_watch(events, &tier.label)),
+            breaker: Breaker::watched(tier.options.breaker, breaker_watch(&outbox)),
+            outbox,
             events: Arc::clone(events),
             meter: telling.meter.tier(&tier.label),
             decodes: Decodes::new(tier.options.decode_alarm),
@@ -187,15 +190,22 @@ impl TierCore {
         }
     }
 
-    /// Tells whoever listens.
+    /// Tells whoever listens. Under no lock.
     pub(crate) fn tell(&self, kind: EventKind) {
-        tell(&self.events, &self.label, kind);
+        self.outbox.note(kind);
+        self.outbox.tell();
     }
 
     /// Takes a read into the queue. The actor sends it on when its mailbox has no more.
     pub(crate) fn enqueue_read(&self, read: ReadOp) {
-        if lock(&self.queue).push_read(read) {
-            Counters::one(&self.counters.joined_reads);
+        let pushed = lock(&self.queue).push_read(read);
+        match pushed {
+            Ok(false) => {}
+            Ok(true) => Counters::one(&self.counters.joined_reads),
+            Err(read) => {
+                let message = "too many reads of the key wait for the tier";
+                read.answer(Err(Error::new(ErrorKind::Overloaded, message)));
+            }
         }
     }
 
@@ -308,6 +318,7 @@ impl TierCore {
             (result, blocked, std::mem::take(&mut ledger.dropped))
         };
         drop_quietly(dropped);
+        self.outbox.tell();
         for finished in done {
             self.count(&finished);
             finished.answer();
@@ -325,11 +336,12 @@ impl TierCore {
             // Exact no longer: the whole tier reads as a miss until it answers again and a clear has been recorded.
             bypassed = true;
             Counters::one(&self.counters.bypasses);
-            self.tell(EventKind::BypassBegan { by: BypassCause::QuarantineOverflow });
+            self.outbox.note(EventKind::BypassBegan { by: BypassCause::QuarantineOverflow });
         }
         if bypassed && ledger.quarantined > 0 {
             ledger.forget_quarantines();
         }
+        ledger.bypassed = bypassed;
         self.gate.set(ledger.quarantined > 0, bypassed);
         bypassed || ledger.quarantined > 0
     }
@@ -597,7 +609,7 @@ impl TierCore {
             let was_bypassed = self.gate.is_bypassed();
             self.gate.hold(on);
             if on && !was_bypassed {
-                self.tell(EventKind::BypassBegan { by: BypassCause::Operator });
+                self.outbox.note(EventKind::BypassBegan { by: BypassCause::Operator });
             }
         });
     }
@@ -609,14 +621,19 @@ impl TierCore {
 
     /// Serves again, with everything up to `stamp` absent, unless an operator has bypassed the tier meanwhile.
     pub(super) fn lift_bypass(&self, stamp: Stamp) {
-        self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
-        let mut ledger = lock(&self.ledger);
-        if self.gate.is_held() {
-            return;
+        if !planted(Plant::BypassHidesNothing) {
+            self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
         }
-        self.gate.set(ledger.quarantined > 0, false);
-        self.set_gate(&mut ledger);
-        self.tell(EventKind::BypassEnded);
+        {
+            let mut ledger = lock(&self.ledger);
+            if self.gate.is_held() {
+                return;
+            }
+            self.gate.set(ledger.quarantined > 0, false);
+            self.outbox.note(EventKind::BypassEnded);
+            self.set_gate(&mut ledger);
+        }
+        self.outbox.tell();
     }
 
     /// Whether the repair task has something to do, now or later.
@@ -701,9 +718,30 @@ impl TierCore {
         }
     }
 
-    /// Deletes a bounded number of expired entries.
-    pub(crate) fn sweep(&self, now: Timestamp) {
-        Counters::add(&self.counters.swept, self.backend.sweep(now) as u64);
+    /// Deletes a bounded number of expired entries; returns how many.
+    pub(crate) fn sweep(&self, now: Timestamp) -> usize {
+        let swept = self.asked(0, |backend| backend.sweep(now));
+        Counters::add(&self.counters.swept, swept as u64);
+        swept
+    }
+
+    /// What the backend's store holds, as far as it says.
+    pub(crate) fn usage(&self) -> Usage {
+        self.asked(Usage::default(), |backend| backend.usage())
+    }
+
+    /// Jobs of the backend that run on the blocking pool.
+    pub(crate) fn running_jobs(&self) -> usize {
+        self.asked(0, |backend| backend.running_jobs())
+    }
+
+    /// Asks the backend something that it answers at once; `default` if it panics.
+    fn asked<R>(&self, default: R, question: impl FnOnce(&dyn Backend) -> R) -> R {
+        catch_unwind(AssertUnwindSafe(|| question(&*self.backend))).unwrap_or_else(|panic| {
+            let error = backend_panic(&panic_message(&*panic));
+            self.set_health(|health| health.last_failure = Some(error));
+            default
+        })
     }
 }
 
@@ -711,21 +749,16 @@ fn contained(call: impl FnOnce() -> Settlement) -> Settled {
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| backend_panic(&panic_message(&*panic)))
 }
 
-fn breaker_watch(events: &Arc<Events>, label: &BackendLabel) -> Watch {
-    let (events, label) = (Arc::clone(events), label.clone());
-    Watch(Box::new(move |state| {
-        let kind = match state {
+fn breaker_watch(outbox: &Arc<Outbox>) -> Watch {
+    let (noting, telling) = (Arc::clone(outbox), Arc::clone(outbox));
+    let note = move |state| {
+        noting.note(match state {
             BreakerState::Closed => EventKind::BreakerClosed,
             BreakerState::Open => EventKind::BreakerOpened,
             BreakerState::HalfOpen => EventKind::BreakerHalfOpen,
-        };
-        tell(&events, &label, kind);
-    }))
-}
-
-fn tell(events: &Events, label: &BackendLabel, kind: EventKind) {
-    trace::event(label, &kind);
-    events.tell(label, || kind);
+        });
+    };
+    Watch { note: Box::new(note), tell: Box::new(move || telling.tell()) }
 }
 
 pub(super) fn backend_panic(message: &str) -> Error {

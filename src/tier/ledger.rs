@@ -39,6 +39,8 @@ pub(crate) struct Ledger {
     /// Changes that nothing needs any more. Dropped after the lock is released: the destructor of a value is the
     /// user's, and may ask the cache.
     pub(super) dropped: Vec<Change>,
+    /// Whether the whole tier reads as a miss: no key need be quarantined then.
+    pub(super) bypassed: bool,
     /// How many mutations wait.
     waiting: usize,
     attempts: Attempt,

@@ -32,7 +32,9 @@ pub struct TierOptions {
     pub stuck_limit: usize,
     /// For how long after its deadline a call that has not returned may still be applied; past it, its keys are made
     /// good. Shorter than the truth, an older value may come back. Default: what the backend says
-    /// ([`Backend::residual`]), which for a store on the blocking pool is "until it returns".
+    /// ([`Backend::residual`]), which for a store on the blocking pool is "until it returns": there, a key whose call
+    /// never returns stays in quarantine, and a tier that is bypassed while one is out stays bypassed (`inspect` shows
+    /// such calls as `calls`), until the process ends.
     pub residual: Option<Duration>,
     /// Keys in quarantine before the whole tier is bypassed. Default: 10,000.
     pub quarantine: usize,
@@ -46,7 +48,9 @@ pub struct TierOptions {
     pub on_error: ErrorPolicy,
     /// Whether the cache can only be built with this tier up. Default: no.
     pub required: bool,
-    /// How often expired entries are looked for, in tiers that do not expire by themselves. Default: 1 s.
+    /// How often expired entries are looked for, in tiers that do not expire by themselves. Each time, the tier's actor
+    /// deletes them between bursts of messages until none is left, in pieces (256 entries in memory tiers) of which
+    /// there are at most 1,024. Default: 1 s, which keeps up with some 260,000 expiries per second.
     pub sweep_interval: Duration,
     /// Whether the tier is only read. Nothing is stored in it, refilled, removed, cleared or swept. What the
     /// application sets or removes is settled here by its stamp: whatever the tier holds of that key and was written

@@ -31,7 +31,8 @@ pub(super) struct Repair {
 }
 
 impl Ledger {
-    /// Puts the key into quarantine, or renews what it wants. `late`: an attempt that may still be applied.
+    /// Puts the key into quarantine, or renews what it wants. `late`: an attempt that may still be applied. In a
+    /// bypassed tier the change is settled and nothing more: the tier is cleared once every call has returned.
     pub(super) fn enter_quarantine(
         &mut self,
         key: &CacheKey,
@@ -46,6 +47,10 @@ impl Ledger {
         state.settled = state.settled.max(stamp.time);
         // An attempt of this key that is still out may be applied as well.
         let late = late.or(state.out.take()).filter(|_| !planted(Plant::LiftAtConfirmation));
+        if self.bypassed {
+            self.dropped.push(change);
+            return self.tidy(key);
+        }
         let mut change = change;
         if self.held + change.weight() > HELD_LIMIT {
             self.dropped.push(std::mem::replace(&mut change, Change::Remove));

@@ -12,6 +12,9 @@ use crate::key::{CacheKey, KeyHash};
 use crate::observe::trace::Caller;
 use crate::value::{Entry, Stamp};
 
+/// Reads of one key that wait together. They left the mailbox, whose bound no longer holds them.
+const MAX_JOINED: usize = 16_384;
+
 #[derive(Default)]
 pub(super) struct Queue {
     /// Keys to read, in order of arrival.
@@ -77,15 +80,22 @@ impl Job {
 }
 
 impl Queue {
-    /// Adds a read; returns whether it joined one that waits already.
-    pub(super) fn push_read(&mut self, read: ReadOp) -> bool {
+    /// Adds a read; returns whether it joined one that waits already, or gives it back if too many have joined.
+    pub(super) fn push_read(&mut self, read: ReadOp) -> Result<bool, ReadOp> {
         if let Some(readers) = self.readers.get_mut(&read.key) {
+            if readers.len() == readers.capacity() {
+                // Before it grows: those who have gone need no room.
+                readers.retain(|reader| !reader.is_abandoned());
+            }
+            if readers.len() >= MAX_JOINED {
+                return Err(read);
+            }
             readers.push(read);
-            return true;
+            return Ok(true);
         }
         self.reads.push_back(read.key.clone());
         self.readers.insert(read.key.clone(), vec![read]);
-        false
+        Ok(false)
     }
 
     pub(super) fn push_write(&mut self, job: Job) {

@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+use tierkeep::codec::CodecOptions;
 use tierkeep::{
     Backend, BackendLabel, Cache, CacheKey, DeleteStatus, Freshness, Hit, KeyPart, MemoryBackend, Region,
 };
@@ -215,4 +217,52 @@ pub(crate) async fn inspection_serialises(world: World) {
     assert_eq!(json["tiers"][1]["label"], "store");
     assert_eq!(json["tiers"][1]["writes"]["applied"], 1);
     assert_eq!(json["tiers"][0]["breaker"], "closed");
+}
+
+pub(crate) async fn more_keys_than_a_mailbox_holds(world: World) {
+    let store = Store::new("store");
+    let cache = Cache::builder(world.runtime.clone())
+        .tier(patient(MemoryBackend::entries(10)))
+        .tier(store.tier().mailbox(16))
+        .build()
+        .await
+        .unwrap();
+    let region: Region<u64, u64> = cache.region("r").no_expiry().build().unwrap();
+    let keys: Vec<u64> = (0..500).collect();
+    let set = region.set_many(keys.iter().map(|key| (key, key * 3))).await;
+    assert!(set.iter().all(Result::is_ok), "{:?}", set.iter().find(|result| result.is_err()));
+    let hits = region.get_many(&keys).await;
+    for (key, hit) in keys.iter().zip(hits) {
+        assert_eq!(hit.map(|hit| *hit), Some(key * 3), "key {key}");
+    }
+}
+
+pub(crate) async fn a_codec_pool_without_room_costs_a_tier_not_the_call(world: World) {
+    let store = Store::new("store");
+    let cache = Cache::builder(world.runtime.clone())
+        .tier(patient(MemoryBackend::entries(100)))
+        .tier(store.tier())
+        .codec(CodecOptions::default().workers(1).queue(1).inline_encode(0))
+        .build()
+        .await
+        .unwrap();
+    let region: Region<Vec<u32>, u64> = cache.region("r").no_expiry().build().unwrap();
+    let keys: Vec<u64> = (0..20).collect();
+    let value = |key: u64| vec![u32::try_from(key).unwrap(); 10_000];
+
+    // Loads that come back together: none is lost to the check of the region's first value.
+    let load = |key: &u64| {
+        let (region, key) = (region.clone(), *key);
+        async move { region.get_or_load(&key, || async { Ok::<_, Infallible>(value(key)) }).await }
+    };
+    for (key, loaded) in keys.iter().zip(join_all(keys.iter().map(load)).await) {
+        assert_eq!(**loaded.unwrap(), value(*key));
+    }
+    // Writes that come together: what cannot be encoded now is dropped from that tier, and stored by the other.
+    let set = region.set_many(keys.iter().map(|key| (key, value(key + 100)))).await;
+    for (key, set) in keys.iter().zip(set) {
+        set.unwrap();
+        assert_eq!(**region.get(key).await.unwrap(), value(key + 100), "key {key}");
+    }
+    assert!(cache.inspect().codec.rejected > 0, "the pool had room for all");
 }

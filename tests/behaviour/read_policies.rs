@@ -67,6 +67,9 @@ const TABLE: &[Row] = {
         row(Sequential, [Late(1),  Has(2),   Has(3)],   Some("a"), WAITS,   &[]),
         row(Sequential, [LateMiss, Has(2),   Has(3)],   Some("b"), WAITS,   &["a"]),
         row(Sequential, [Lacks,    Late(2),  Has(3)],   Some("b"), WAITS,   &["a"]),
+        row(Sequential, [Lacks,    LateMiss, Has(3)],   Some("c"), WAITS,   &["a", "b"]),
+        row(Sequential, [Lacks,    Lacks,    Late(3)],  Some("c"), WAITS,   &["a", "b"]),
+        row(Sequential, [Lacks,    Lacks,    LateMiss], None,      WAITS,   &[]),
         row(Sequential, [Has(1),   Late(2),  Late(3)],  Some("a"), AT_ONCE, &[]),
         // All at once, the first hit wins; tiers that had not missed by then are not refilled.
         row(Race,       [Has(1),   Lacks,    Lacks],    Some("a"), AT_ONCE, &[]),

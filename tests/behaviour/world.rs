@@ -68,12 +68,12 @@ impl World {
         self.runtime.sleep(time).await;
     }
 
-    /// In the simulator, whose time does not depend on the machine: no more than `limit` has passed since `began`.
+    /// No more than `limit` has passed since `began`. In the simulator, whose time does not depend on the machine, to
+    /// the millisecond; elsewhere a busy machine is allowed for.
     pub(crate) fn assert_within(&self, began: Instant, limit: Duration, what: &str) {
-        if self.sim.is_some() {
-            let took = self.runtime.now().since(began);
-            assert!(took <= limit + Duration::from_millis(5), "{what} took {took:?} of {limit:?}");
-        }
+        let slack = if self.sim.is_some() { Duration::from_millis(5) } else { Duration::from_secs(2) };
+        let took = self.runtime.now().since(began);
+        assert!(took <= limit + slack, "{what} took {took:?} of {limit:?}");
     }
 
     pub(crate) fn wall(&self) -> Timestamp {

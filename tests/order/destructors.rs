@@ -2,11 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
+use tierkeep::backend::Scope;
 use tierkeep::runtime::RestartPolicy;
-use tierkeep::{Cache, MemoryBackend, Region, Tier};
+use tierkeep::{
+    Backend, Cache, CacheKey, Entry, KeyPart, MemoryBackend, Meta, Payload, Region, Stamp, Tier, Timestamp,
+};
 
 use crate::world::{builder, calm, healed, open, under, under_seeds};
 
@@ -84,4 +89,39 @@ pub(crate) fn a_destructor_that_panics_costs_a_quarantine_at_most() {
         assert_eq!(region.get("k").await.unwrap().0, 2);
         assert_eq!(cache.inspect().tier("memory").unwrap().restarts, 0);
     });
+}
+
+/// A memory tier with two values that panic as they go, and one that does not.
+fn bombs() -> MemoryBackend {
+    struct Always;
+    impl Drop for Always {
+        fn drop(&mut self) {
+            resume_unwind(Box::new("a destructor's panic"));
+        }
+    }
+    let memory = MemoryBackend::entries(10);
+    let port = memory.port().unwrap();
+    let meta = Meta { expire: Some(Timestamp::from_millis(1)), ..Meta::default() };
+    let put = |name: &'static str, value: tierkeep::Object| {
+        port.put(CacheKey::new("k", 0, [KeyPart::flag(name)]), Entry::new(Payload::Object(value, 1), meta));
+    };
+    put("a", Arc::new(Always));
+    put("b", Arc::new(Always));
+    put("c", Arc::new(()));
+    memory
+}
+
+#[test]
+fn destructors_that_panic_hold_up_no_sweep() {
+    let memory = bombs();
+    assert_eq!(memory.sweep(Timestamp::from_millis(2)), 3);
+    assert_eq!(memory.usage().entries, Some(0));
+}
+
+#[test]
+fn destructors_that_panic_hold_up_no_clear() {
+    let memory = bombs();
+    let clear = memory.clear(&Scope::All, Stamp { time: 1, node: 0 });
+    clear.now_or_never().expect("one piece").unwrap();
+    assert_eq!(memory.usage().entries, Some(0));
 }

@@ -8,7 +8,7 @@ use crate::{clears, fences, interleavings, leaving, ledger, quarantine};
 
 #[test]
 fn each_rule_taken_out_is_caught_by_its_test() {
-    let table: [(Plant, fn()); 20] = [
+    let table: [(Plant, fn()); 22] = [
         (Plant::NoFence, interleavings::a_refill_captured_before_a_set_is_not_applied_after_it),
         (Plant::FenceLate, interleavings::a_refill_captured_before_a_set_is_not_applied_after_it),
         (Plant::FenceBusy, fences::a_fence_taken_while_a_set_is_under_way_is_void),
@@ -45,6 +45,14 @@ fn each_rule_taken_out_is_caught_by_its_test() {
         (
             Plant::LateJoiner,
             interleavings::a_load_overtaken_by_a_remove_serves_those_who_joined_before_it_only,
+        ),
+        (
+            Plant::BypassHidesNothing,
+            quarantine::an_overflowing_quarantine_bypasses_the_tier_until_it_has_been_cleared,
+        ),
+        (
+            Plant::InheritedAhead,
+            interleavings::an_entry_of_an_earlier_process_whose_clock_was_ahead_is_older_than_all_of_this_one,
         ),
         (Plant::ClearHidesNothing, clears::a_clear_hides_a_write_that_is_applied_after_it),
     ];

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::Failure;
 
-/// Sends requests, prints the metrics, and fails if something is missing.
+/// Sends requests, prints metrics and traces, and fails if something is missing.
 pub(crate) async fn run(address: SocketAddr) -> Result<(), Failure> {
     for id in [1, 2, 3, 1, 1, 2] {
         expect(&get(address, &format!("/user/{id}")).await?, &format!("\"name\":\"user {id}\""))?;
@@ -23,6 +23,12 @@ pub(crate) async fn run(address: SocketAddr) -> Result<(), Failure> {
         "tierkeep_tier_up{cache=\"shop\",tier=\"remote\"} 1",
     ] {
         expect(&metrics, line)?;
+    }
+    let traces = get(address, "/traces").await?;
+    println!("{traces}");
+    // A call's span is a batch's: no part of one trace, and linked to the reads that it serves.
+    for part in [" request\n", " tierkeep.read in ", " tierkeep.load in ", " tierkeep.call for tierkeep."] {
+        expect(&traces, part)?;
     }
     Ok(())
 }

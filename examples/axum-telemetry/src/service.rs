@@ -13,6 +13,7 @@ use tierkeep::{Cache, Region};
 use tracing::Instrument;
 
 use crate::Failure;
+use crate::telemetry::Traces;
 
 /// What the service serves.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,6 +27,7 @@ pub(crate) struct Service {
     pub(crate) cache: Cache,
     pub(crate) users: Region<User, u64>,
     pub(crate) metrics: PrometheusHandle,
+    pub(crate) traces: Traces,
 }
 
 pub(crate) fn routes(service: Arc<Service>) -> Router {
@@ -33,6 +35,7 @@ pub(crate) fn routes(service: Arc<Service>) -> Router {
         .route("/user/{id}", get(user))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
+        .route("/traces", get(traces))
         .with_state(service)
 }
 
@@ -63,4 +66,8 @@ async fn metrics(State(service): State<Arc<Service>>) -> String {
     service.cache.publish_metrics();
     service.metrics.run_upkeep();
     service.metrics.render()
+}
+
+async fn traces(State(service): State<Arc<Service>>) -> impl IntoResponse {
+    service.traces.text().map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }

@@ -10,6 +10,7 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use super::expiry::{Due, ExpiryIndex};
 use crate::backend::{Port, Removals, Scope, Usage};
 use crate::key::{CacheKey, KeyHash, KeyProbe};
+use crate::runtime::host::drop_quietly;
 use crate::value::{DeleteStatus, Entry, Meta, Payload, Stamp, Timestamp};
 
 /// What an entry costs beyond its payload and its key's text, in bytes. Measured with 64-bit glibc: 327 with an expiry
@@ -112,8 +113,15 @@ impl Store {
         let due = self.expiry.take_due(now, limit);
         // Another number under the key is a later put, with its own place in the index.
         let removals = self.removals.load();
-        let swept = due.iter().filter(|(id, key)| self.map.remove_if(key, |slot| slot.id == *id).is_some());
-        swept.inspect(|(_, key)| removals.iter().for_each(|removals| removals.expired(key))).count()
+        let mut swept = 0;
+        for (id, key) in due {
+            let Some((_, slot)) = self.map.remove_if(&key, |slot| slot.id == id) else { continue };
+            swept += 1;
+            // One by one: a destructor that panics costs none of the others their turn.
+            drop_quietly(slot);
+            removals.iter().for_each(|removals| removals.expired(&key));
+        }
+        swept
     }
 
     /// Begins a clear. From now until the walk is dropped, puts that it covers act as removals.
@@ -138,7 +146,9 @@ impl Store {
     fn remove_any(&self, key: &CacheKey) -> bool {
         let removed = self.map.remove(key);
         self.expiry.remove(removed.iter().filter_map(|(_, slot)| slot.due()));
-        removed.is_some()
+        let was_there = removed.is_some();
+        drop_quietly(removed);
+        was_there
     }
 
     /// Returns what a put pushed out, to be dropped when no lock is held: its destructor is the user's.
@@ -181,6 +191,7 @@ impl Port for Store {
         if evicted > 0 {
             self.evictions.fetch_add(evicted, Ordering::Relaxed);
         }
+        displaced.0.into_iter().for_each(drop_quietly);
     }
 
     fn remove(&self, key: &CacheKey) -> DeleteStatus {
@@ -227,8 +238,10 @@ impl ClearWalk<'_> {
                 // Looked at again under the lock: a newer put may have replaced it since.
                 removed.extend(store.map.remove_if(&key, |slot| slot.stamp <= clear.stamp));
             }
+            drop_quietly(slot);
         }
         store.expiry.remove(removed.iter().filter_map(|(_, slot)| slot.due()));
+        removed.into_iter().for_each(drop_quietly);
         seen == limit
     }
 }
