@@ -3,24 +3,22 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
 
 use event_listener::Event;
-use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
 
-use super::breaker::{Admission, Breaker, BreakerState, Watch};
-use super::call;
+use super::breaker::{Breaker, BreakerState, Watch};
 use super::counters::Counters;
 use super::decodes::Decodes;
 use super::gate::Gate;
-use super::ledger::{Attempt, Ledger, Refusal};
+use super::health::Health;
+use super::ledger::{Ledger, Refusal};
 use super::message::{Change, Fill, Finished, Mutation, Open, ReadOp, Settled, Settlement};
 use super::options::{Tier, TierOptions};
 use super::overruled::Overruled;
 use super::quarantine::Repair;
 use super::queue::{Job, Queue, Work};
-use crate::backend::{Backend, Holds, Port, Scope, Usage};
+use crate::backend::{Backend, Holds, Port, Scope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{CacheKey, KeyProbe};
 use crate::observe::{BypassCause, EventKind, Events, Outbox, Telling, TierMeter};
@@ -28,10 +26,10 @@ use crate::order::Order;
 use crate::planted::{Plant, planted};
 use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, RuntimeHandle, panic_message};
-use crate::value::{BackendLabel, DeleteStatus, Meta, Stamp, Timestamp};
+use crate::value::{BackendLabel, DeleteStatus, Meta, Stamp};
 
 pub(crate) struct TierCore {
-    this: Weak<Self>,
+    pub(super) this: Weak<Self>,
     pub(crate) label: BackendLabel,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) port: Option<Arc<dyn Port>>,
@@ -41,42 +39,32 @@ pub(crate) struct TierCore {
     pub(crate) order: Arc<Order>,
     pub(crate) counters: Counters,
     pub(crate) events: Arc<Events>,
-    outbox: Arc<Outbox>,
+    pub(super) outbox: Arc<Outbox>,
     pub(crate) meter: TierMeter,
     pub(crate) decodes: Decodes,
     /// Of a read-only tier: what it may no longer show.
     pub(crate) overruled: Overruled,
     pub(super) breaker: Breaker,
-    gate: Gate,
+    pub(super) gate: Gate,
     /// Entries stamped at or before this are absent: what a bypassed tier may have missed.
-    hidden: AtomicU64,
-    ledger: Mutex<Ledger>,
+    pub(super) hidden: AtomicU64,
+    pub(super) ledger: Mutex<Ledger>,
     pub(super) queue: Mutex<Queue>,
     /// Woken when the queue has room again.
-    room: AtomicWaker,
+    pub(super) room: AtomicWaker,
     /// Calls that have not returned, late ones included.
-    calls: AtomicUsize,
+    pub(super) calls: AtomicUsize,
     pub(super) repairing: AtomicBool,
     /// Told when the breaker closes, so that what is quarantined need not wait for the next round of repair.
     pub(super) healed: Event,
-    retired: AtomicBool,
+    pub(super) retired: AtomicBool,
     /// Rounds of repair in a row in which something failed.
     pub(super) repair_streak: AtomicU32,
     /// Whether a repair has failed since the last round.
     pub(super) repair_failed: AtomicBool,
     /// Clears that the backend has not recorded yet.
     pub(super) clears: Mutex<Vec<(Scope, Stamp)>>,
-    health: Mutex<Health>,
-}
-
-/// How the tier's actor fares.
-#[derive(Debug, Clone)]
-pub(crate) struct Health {
-    pub(crate) state: ActorState,
-    pub(crate) restarts: u64,
-    pub(crate) last_error: Option<Error>,
-    /// Why a call to its backend failed last.
-    pub(crate) last_failure: Option<Error>,
+    pub(super) health: Mutex<Health>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -354,235 +342,6 @@ impl TierCore {
         });
     }
 
-    // ---- calls
-
-    /// Whether the actor may take more messages; otherwise its waker is kept.
-    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        let limit = self.options.batch_keys.saturating_mul(self.options.concurrency).saturating_mul(2);
-        if lock(&self.queue).len() < limit {
-            return Poll::Ready(());
-        }
-        self.room.register(cx.waker());
-        // A call may have ended between the look and the registration.
-        if lock(&self.queue).len() < limit { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// Sends what waits, as far as calls may be in flight.
-    pub(crate) fn pump(self: &Arc<Self>) {
-        while self.send_reads() || self.send_writes() {}
-        self.room.wake();
-    }
-
-    fn send_reads(self: &Arc<Self>) -> bool {
-        let batch = {
-            let mut queue = lock(&self.queue);
-            if !queue.has_reads() || queue.read_calls >= self.options.concurrency {
-                return false;
-            }
-            let batch = queue.take_reads(self.options.batch_keys);
-            queue.read_calls += usize::from(!batch.is_empty());
-            batch
-        };
-        if batch.is_empty() {
-            return true;
-        }
-        match self.admit() {
-            Ok(pass) => {
-                Counters::one(&self.counters.read_calls);
-                Counters::add(&self.counters.read_keys, batch.len() as u64);
-                self.runtime.spawn(call::read(call::Slot::reading(self), batch, pass));
-            }
-            Err(error) => {
-                drop(call::Slot::reading_unsent(self));
-                for reader in batch.into_iter().flat_map(|(_, readers)| readers) {
-                    reader.answer(Err(error.clone()));
-                }
-            }
-        }
-        true
-    }
-
-    fn send_writes(self: &Arc<Self>) -> bool {
-        let batch = {
-            let mut queue = lock(&self.queue);
-            if !queue.has_waiting_writes() || queue.write_calls >= self.options.concurrency {
-                return false;
-            }
-            let batch = queue.take_writes(self.options.batch_keys, self.options.batch_bytes);
-            queue.write_calls += 1;
-            batch
-        };
-        let batch = self.drop_settled(batch);
-        if batch.is_empty() {
-            drop(call::Slot::writing_unsent(self));
-            return true;
-        }
-        match self.admit() {
-            Ok(pass) => {
-                Counters::one(&self.counters.write_calls);
-                Counters::add(&self.counters.write_keys, batch.len() as u64);
-                let bytes: usize =
-                    batch.iter().filter_map(Job::entry).map(|entry| entry.payload.weight()).sum();
-                Counters::add(&self.counters.bytes_written, bytes as u64);
-                self.runtime.spawn(call::write(call::Slot::writing(self), batch, pass));
-            }
-            Err(error) => {
-                drop(call::Slot::writing_unsent(self));
-                self.refuse(batch, &error);
-            }
-        }
-        true
-    }
-
-    /// Drops jobs that were settled by their callers' deadline while they waited, and fills that are void by now.
-    fn drop_settled(self: &Arc<Self>, batch: Vec<Job>) -> Vec<Job> {
-        let (batch, dropped): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| match &job.work {
-            Work::Repair(_) => true,
-            // Also one that is out no longer because one that it overtook has timed out: it is what the key is to show.
-            Work::Mutation(mutation) => {
-                let ledger = lock(&self.ledger);
-                ledger.is_out(job.key(), job.attempt) || ledger.is_unsettled(job.key(), mutation.stamp())
-            }
-            Work::Fill(fill) => {
-                let out = planted(Plant::FillNotOut) || lock(&self.ledger).is_out(job.key(), job.attempt);
-                out && self.order.fences.holds(fill.fence)
-            }
-        });
-        if !dropped.is_empty() {
-            let error = Error::new(ErrorKind::Timeout, "the deadline passed before it could be sent");
-            self.refuse(dropped, &error);
-        }
-        batch
-    }
-
-    /// Settles jobs that were never sent.
-    pub(super) fn refuse(self: &Arc<Self>, jobs: Vec<Job>, error: &Error) {
-        for job in jobs {
-            self.finish(job, Err(error.clone()));
-        }
-    }
-
-    /// The actor is down and may not come back for long: what it had drained and not sent is answered.
-    pub(crate) fn refuse_queued(self: &Arc<Self>) {
-        let error = Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again");
-        loop {
-            let (reads, writes) = {
-                let mut queue = lock(&self.queue);
-                (queue.take_reads(usize::MAX), queue.take_writes(usize::MAX, usize::MAX))
-            };
-            if reads.is_empty() && writes.is_empty() {
-                return;
-            }
-            for reader in reads.into_iter().flat_map(|(_, readers)| readers) {
-                reader.answer(Err(error.clone()));
-            }
-            self.refuse(writes, &error);
-        }
-    }
-
-    /// Whether a call may be sent to the backend now.
-    fn admit(&self) -> Result<Admission> {
-        if self.is_stuck() {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                format!("the tier is stuck: {} calls have not returned", self.calls.load(Ordering::Relaxed)),
-            ));
-        }
-        match self.breaker.allow(self.runtime.now()) {
-            Admission::No { until } => Err(Error::new(
-                ErrorKind::Unavailable,
-                format!(
-                    "the breaker is open; the next probe is in {} ms",
-                    until.since(self.runtime.now()).as_millis()
-                ),
-            )),
-            pass => Ok(pass),
-        }
-    }
-
-    /// Ends a job whose attempt returned in time or was never sent.
-    pub(super) fn finish(self: &Arc<Self>, job: Job, result: Result<Settlement>) {
-        let Job { work, attempt } = job;
-        let next = match work {
-            Work::Mutation(mutation) => {
-                self.with_ledger(|ledger, done| ledger.complete(mutation, attempt, result, done))
-            }
-            Work::Fill(fill) => {
-                Counters::one(match result {
-                    Ok(_) => &self.counters.fills,
-                    Err(_) => &self.counters.fills_dropped,
-                });
-                let next = self.with_ledger(|ledger, done| ledger.complete_fill(&fill.key, attempt, done));
-                // Its entry first, then whoever waits for the fill is told.
-                let Fill { entry, done, .. } = fill;
-                drop_quietly(entry);
-                drop(done);
-                next
-            }
-            Work::Repair(repair) => {
-                self.count_repair(result.is_ok());
-                self.with_ledger(|ledger, _| ledger.repaired(&repair.key, attempt, result.is_ok()));
-                None
-            }
-        };
-        self.send_next(next);
-    }
-
-    /// The deadline of a job's call passed. Its key is in quarantine from here on, until [`late`](Self::late).
-    pub(super) fn overdue(self: &Arc<Self>, job: Job, error: &Error) {
-        let want = job.want();
-        let Job { work, attempt } = job;
-        match work {
-            Work::Mutation(mutation) => {
-                let error = error.clone();
-                self.with_ledger(|ledger, done| ledger.overdue_mutation(mutation, attempt, error, done));
-            }
-            Work::Fill(fill) => {
-                Counters::one(&self.counters.fills_dropped);
-                self.with_ledger(|ledger, done| ledger.overdue(&fill.key, attempt, want, done));
-            }
-            Work::Repair(repair) => {
-                self.count_repair(false);
-                self.with_ledger(|ledger, _| ledger.repair_overdue(&repair.key, attempt));
-            }
-        }
-    }
-
-    /// An overdue attempt can no longer be applied; `confirmed`: which change it is known to have applied.
-    pub(super) fn late(self: &Arc<Self>, key: &CacheKey, attempt: Attempt, confirmed: Option<Stamp>) {
-        self.with_ledger(|ledger, _| ledger.late(key, attempt, confirmed));
-    }
-
-    fn send_next(&self, next: Option<(Mutation, Attempt)>) {
-        if let Some((mutation, attempt)) = next {
-            lock(&self.queue).push_write(Job { work: Work::Mutation(mutation), attempt });
-        }
-    }
-
-    fn count_repair(&self, ok: bool) {
-        if ok {
-            Counters::one(&self.counters.repairs);
-            self.repair_streak.store(0, Ordering::Relaxed);
-        } else {
-            Counters::one(&self.counters.repair_failures);
-            // Not once per key: a batch that fails is one failure, whatever its size.
-            self.repair_failed.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether so many calls never returned that no more are sent.
-    pub(crate) fn is_stuck(&self) -> bool {
-        self.calls.load(Ordering::Relaxed) >= self.options.stuck_limit + 2 * self.options.concurrency
-    }
-
-    pub(super) fn call_began(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn call_ended(&self) {
-        self.calls.fetch_sub(1, Ordering::Relaxed);
-    }
-
     // ---- repair of the whole tier
 
     pub(crate) fn is_bypassed(&self) -> bool {
@@ -666,82 +425,6 @@ impl TierCore {
 
     pub(super) fn downgrade(&self) -> Weak<Self> {
         Weak::clone(&self.this)
-    }
-
-    // ---- inspection and health
-
-    pub(crate) fn health(&self) -> Health {
-        lock(&self.health).clone()
-    }
-
-    pub(crate) fn set_health(&self, change: impl FnOnce(&mut Health)) {
-        change(&mut lock(&self.health));
-    }
-
-    pub(crate) fn breaker(&self) -> &Breaker {
-        &self.breaker
-    }
-
-    /// Keys in quarantine.
-    pub(crate) fn quarantined(&self) -> usize {
-        lock(&self.ledger).quarantined
-    }
-
-    /// Keys the ledger knows of.
-    pub(crate) fn ledger_keys(&self) -> usize {
-        lock(&self.ledger).keys.len()
-    }
-
-    /// Operations drained from the mailbox that wait for a call.
-    pub(crate) fn queued(&self) -> usize {
-        lock(&self.queue).len()
-    }
-
-    /// Calls that have not returned.
-    pub(crate) fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
-    }
-
-    /// Whether nothing is queued or in flight and nothing waits to be made good.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.is_quiet() && self.queued() == 0 && !self.needs_repair()
-    }
-
-    /// Makes what the backend acknowledged durable.
-    pub(crate) async fn flush(&self) -> Result<()> {
-        if self.options.read_only {
-            return Ok(());
-        }
-        match AssertUnwindSafe(self.backend.flush()).catch_unwind().await {
-            Ok(result) => result,
-            Err(panic) => Err(backend_panic(&panic_message(&*panic))),
-        }
-    }
-
-    /// Deletes a bounded number of expired entries; returns how many.
-    pub(crate) fn sweep(&self, now: Timestamp) -> usize {
-        let swept = self.asked(0, |backend| backend.sweep(now));
-        Counters::add(&self.counters.swept, swept as u64);
-        swept
-    }
-
-    /// What the backend's store holds, as far as it says.
-    pub(crate) fn usage(&self) -> Usage {
-        self.asked(Usage::default(), |backend| backend.usage())
-    }
-
-    /// Jobs of the backend that run on the blocking pool.
-    pub(crate) fn running_jobs(&self) -> usize {
-        self.asked(0, |backend| backend.running_jobs())
-    }
-
-    /// Asks the backend something that it answers at once; `default` if it panics.
-    fn asked<R>(&self, default: R, question: impl FnOnce(&dyn Backend) -> R) -> R {
-        catch_unwind(AssertUnwindSafe(|| question(&*self.backend))).unwrap_or_else(|panic| {
-            let error = backend_panic(&panic_message(&*panic));
-            self.set_health(|health| health.last_failure = Some(error));
-            default
-        })
     }
 }
 

@@ -1,0 +1,247 @@
+//! From what waits to calls: the reading and the writing half of a tier's queue, and what becomes of each job.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use super::breaker::Admission;
+use super::call;
+use super::core::{TierCore, lock};
+use super::counters::Counters;
+use super::ledger::Attempt;
+use super::message::{Fill, Mutation, Settlement};
+use super::queue::{Job, Work};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::CacheKey;
+use crate::planted::{Plant, planted};
+use crate::runtime::host::drop_quietly;
+use crate::value::Stamp;
+
+impl TierCore {
+    /// Whether the actor may take more messages; otherwise its waker is kept.
+    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        let limit = self.options.batch_keys.saturating_mul(self.options.concurrency).saturating_mul(2);
+        if lock(&self.queue).len() < limit {
+            return Poll::Ready(());
+        }
+        self.room.register(cx.waker());
+        // A call may have ended between the look and the registration.
+        if lock(&self.queue).len() < limit { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Sends what waits, as far as calls may be in flight.
+    pub(crate) fn pump(self: &Arc<Self>) {
+        while self.send_reads() || self.send_writes() {}
+        self.room.wake();
+    }
+
+    fn send_reads(self: &Arc<Self>) -> bool {
+        let batch = {
+            let mut queue = lock(&self.queue);
+            if !queue.has_reads() || queue.read_calls >= self.options.concurrency {
+                return false;
+            }
+            let batch = queue.take_reads(self.options.batch_keys);
+            queue.read_calls += usize::from(!batch.is_empty());
+            batch
+        };
+        if batch.is_empty() {
+            return true;
+        }
+        match self.admit() {
+            Ok(pass) => {
+                Counters::one(&self.counters.read_calls);
+                Counters::add(&self.counters.read_keys, batch.len() as u64);
+                self.runtime.spawn(call::read(call::Slot::reading(self), batch, pass));
+            }
+            Err(error) => {
+                drop(call::Slot::reading_unsent(self));
+                for reader in batch.into_iter().flat_map(|(_, readers)| readers) {
+                    reader.answer(Err(error.clone()));
+                }
+            }
+        }
+        true
+    }
+
+    fn send_writes(self: &Arc<Self>) -> bool {
+        let batch = {
+            let mut queue = lock(&self.queue);
+            if !queue.has_waiting_writes() || queue.write_calls >= self.options.concurrency {
+                return false;
+            }
+            let batch = queue.take_writes(self.options.batch_keys, self.options.batch_bytes);
+            queue.write_calls += 1;
+            batch
+        };
+        let batch = self.drop_settled(batch);
+        if batch.is_empty() {
+            drop(call::Slot::writing_unsent(self));
+            return true;
+        }
+        match self.admit() {
+            Ok(pass) => {
+                Counters::one(&self.counters.write_calls);
+                Counters::add(&self.counters.write_keys, batch.len() as u64);
+                let bytes: usize =
+                    batch.iter().filter_map(Job::entry).map(|entry| entry.payload.weight()).sum();
+                Counters::add(&self.counters.bytes_written, bytes as u64);
+                self.runtime.spawn(call::write(call::Slot::writing(self), batch, pass));
+            }
+            Err(error) => {
+                drop(call::Slot::writing_unsent(self));
+                self.refuse(batch, &error);
+            }
+        }
+        true
+    }
+
+    /// Drops jobs that were settled by their callers' deadline while they waited, and fills that are void by now.
+    fn drop_settled(self: &Arc<Self>, batch: Vec<Job>) -> Vec<Job> {
+        let (batch, dropped): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| match &job.work {
+            Work::Repair(_) => true,
+            // Also one that is out no longer because one that it overtook has timed out: it is what the key is to show.
+            Work::Mutation(mutation) => {
+                let ledger = lock(&self.ledger);
+                ledger.is_out(job.key(), job.attempt) || ledger.is_unsettled(job.key(), mutation.stamp())
+            }
+            Work::Fill(fill) => {
+                let out = planted(Plant::FillNotOut) || lock(&self.ledger).is_out(job.key(), job.attempt);
+                out && self.order.fences.holds(fill.fence)
+            }
+        });
+        if !dropped.is_empty() {
+            let error = Error::new(ErrorKind::Timeout, "the deadline passed before it could be sent");
+            self.refuse(dropped, &error);
+        }
+        batch
+    }
+
+    /// Settles jobs that were never sent.
+    pub(super) fn refuse(self: &Arc<Self>, jobs: Vec<Job>, error: &Error) {
+        for job in jobs {
+            self.finish(job, Err(error.clone()));
+        }
+    }
+
+    /// The actor is down and may not come back for long: what it had drained and not sent is answered.
+    pub(crate) fn refuse_queued(self: &Arc<Self>) {
+        let error = Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again");
+        loop {
+            let (reads, writes) = {
+                let mut queue = lock(&self.queue);
+                (queue.take_reads(usize::MAX), queue.take_writes(usize::MAX, usize::MAX))
+            };
+            if reads.is_empty() && writes.is_empty() {
+                return;
+            }
+            for reader in reads.into_iter().flat_map(|(_, readers)| readers) {
+                reader.answer(Err(error.clone()));
+            }
+            self.refuse(writes, &error);
+        }
+    }
+
+    /// Whether a call may be sent to the backend now.
+    fn admit(&self) -> Result<Admission> {
+        if self.is_stuck() {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("the tier is stuck: {} calls have not returned", self.calls.load(Ordering::Relaxed)),
+            ));
+        }
+        match self.breaker.allow(self.runtime.now()) {
+            Admission::No { until } => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "the breaker is open; the next probe is in {} ms",
+                    until.since(self.runtime.now()).as_millis()
+                ),
+            )),
+            pass => Ok(pass),
+        }
+    }
+
+    /// Ends a job whose attempt returned in time or was never sent.
+    pub(super) fn finish(self: &Arc<Self>, job: Job, result: Result<Settlement>) {
+        let Job { work, attempt } = job;
+        let next = match work {
+            Work::Mutation(mutation) => {
+                self.with_ledger(|ledger, done| ledger.complete(mutation, attempt, result, done))
+            }
+            Work::Fill(fill) => {
+                Counters::one(match result {
+                    Ok(_) => &self.counters.fills,
+                    Err(_) => &self.counters.fills_dropped,
+                });
+                let next = self.with_ledger(|ledger, done| ledger.complete_fill(&fill.key, attempt, done));
+                // Its entry first, then whoever waits for the fill is told.
+                let Fill { entry, done, .. } = fill;
+                drop_quietly(entry);
+                drop(done);
+                next
+            }
+            Work::Repair(repair) => {
+                self.count_repair(result.is_ok());
+                self.with_ledger(|ledger, _| ledger.repaired(&repair.key, attempt, result.is_ok()));
+                None
+            }
+        };
+        self.send_next(next);
+    }
+
+    /// The deadline of a job's call passed. Its key is in quarantine from here on, until [`late`](Self::late).
+    pub(super) fn overdue(self: &Arc<Self>, job: Job, error: &Error) {
+        let want = job.want();
+        let Job { work, attempt } = job;
+        match work {
+            Work::Mutation(mutation) => {
+                let error = error.clone();
+                self.with_ledger(|ledger, done| ledger.overdue_mutation(mutation, attempt, error, done));
+            }
+            Work::Fill(fill) => {
+                Counters::one(&self.counters.fills_dropped);
+                self.with_ledger(|ledger, done| ledger.overdue(&fill.key, attempt, want, done));
+            }
+            Work::Repair(repair) => {
+                self.count_repair(false);
+                self.with_ledger(|ledger, _| ledger.repair_overdue(&repair.key, attempt));
+            }
+        }
+    }
+
+    /// An overdue attempt can no longer be applied; `confirmed`: which change it is known to have applied.
+    pub(super) fn late(self: &Arc<Self>, key: &CacheKey, attempt: Attempt, confirmed: Option<Stamp>) {
+        self.with_ledger(|ledger, _| ledger.late(key, attempt, confirmed));
+    }
+
+    fn send_next(&self, next: Option<(Mutation, Attempt)>) {
+        if let Some((mutation, attempt)) = next {
+            lock(&self.queue).push_write(Job { work: Work::Mutation(mutation), attempt });
+        }
+    }
+
+    fn count_repair(&self, ok: bool) {
+        if ok {
+            Counters::one(&self.counters.repairs);
+            self.repair_streak.store(0, Ordering::Relaxed);
+        } else {
+            Counters::one(&self.counters.repair_failures);
+            // Not once per key: a batch that fails is one failure, whatever its size.
+            self.repair_failed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether so many calls never returned that no more are sent.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) >= self.options.stuck_limit + 2 * self.options.concurrency
+    }
+
+    pub(super) fn call_began(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn call_ended(&self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
