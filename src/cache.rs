@@ -20,8 +20,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hit::{Hit, Lookup};
 use crate::key::CacheKey;
 use crate::observe::{CAPACITY, EventStream, Health, HotKey, Inspection, RegionMeter};
-use crate::region::{RegionBuilder, Store};
+use crate::region::RegionBuilder;
 use crate::runtime::RuntimeHandle;
+use crate::store::Store;
 use crate::value::{CacheValue, DeleteStatus};
 
 /// Several tiers as one cache. Cheap to clone; all clones are the same cache.

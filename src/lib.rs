@@ -81,6 +81,7 @@ mod order;
 mod planted;
 mod region;
 pub mod runtime;
+mod store;
 mod sync;
 mod tier;
 mod value;
