@@ -8,6 +8,7 @@
 mod freshest;
 mod scenario;
 mod shrink;
+mod tiers;
 mod world;
 
 pub use crate::history::Violation;

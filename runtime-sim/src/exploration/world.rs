@@ -6,26 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tierkeep::backend::{Blocking, BlockingBackend, MemoryBackend};
 use tierkeep::codec::CodecOptions;
 use tierkeep::composition::{ReadPolicy, RefillPolicy, WritePolicy};
-use tierkeep::runtime::{ActorState, RestartPolicy, RuntimeHandle, TaskError};
-use tierkeep::{
-    BackendResult, BreakerOptions, Cache, CacheKey, CacheValue, DeleteStatus, EventKind, EventStream,
-    FenceCounts, Hit, Raw, Region, Tier, Timestamp,
-};
+use tierkeep::runtime::{ActorState, RuntimeHandle, TaskError};
+use tierkeep::{Cache, EventKind, EventStream, FenceCounts, Hit, Region, Timestamp};
 
-use super::scenario::{Kind, Loader, Scenario, Step, StepKind, TierPlan};
-use crate::faults::{Fault, FaultPlan, Faulty};
+use super::scenario::{Loader, Scenario, Step, StepKind};
+use super::tiers::{RESTARTS, build};
+use crate::faults::{Fault, FaultPlan};
 use crate::history::{Change, History, Read, Violation};
-use crate::map_backend::MapBackend;
 use crate::options::SimOptions;
 use crate::sim::Sim;
 
 /// Polls, timers and jobs beyond its deadlines that a call may be held up by, in virtual time.
 const SLACK: Duration = Duration::from_millis(10);
-/// How often a tier's actor is restarted within the window of its policy.
-const RESTARTS: u32 = 3;
 /// For how long a step tries to crash an actor often enough.
 const CRASHING: Duration = Duration::from_millis(500);
 /// What a loader that panics says.
@@ -126,7 +120,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
     outcome
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -204,49 +198,6 @@ async fn play(scenario: Scenario, sim: crate::SimRuntime, plans: Arc<Mutex<Vec<F
 
 fn broken(what: String) -> Outcome {
     Outcome { violations: vec![Violation::Restless { what }], ..Outcome::default() }
-}
-
-fn build(plan: &TierPlan, index: usize, runtime: &RuntimeHandle, plans: &Mutex<Vec<FaultPlan>>) -> Tier {
-    let mut tier = match plan.kind {
-        Kind::Entries(n) => Tier::new(MemoryBackend::entries(n)),
-        Kind::Bytes(n) => Tier::new(MemoryBackend::bytes(n)),
-        Kind::Blocking => Tier::new(Blocking::new(Shelf::default())),
-        Kind::Remote => {
-            let faults = FaultPlan::new(runtime);
-            for &(fault, rate) in &plan.rates {
-                faults.rate(fault, rate);
-            }
-            lock(plans).push(faults.clone());
-            Tier::new(Faulty::new(MapBackend::new(), runtime, &faults))
-        }
-    };
-    tier = tier
-        .label(format!("t{index}"))
-        .read_deadline(plan.read_deadline)
-        .write_deadline(plan.write_deadline)
-        .mailbox(plan.mailbox)
-        .batch_keys(plan.batch_keys)
-        .concurrency(plan.concurrency)
-        .quarantine(plan.quarantine)
-        .open_deadline(Duration::from_millis(500))
-        .sweep_interval(Duration::from_millis(50))
-        .breaker(BreakerOptions {
-            min_calls: 5,
-            open: Duration::from_millis(20),
-            open_max: Duration::from_secs(1),
-            ..BreakerOptions::default()
-        })
-        .restart(RestartPolicy {
-            limit: RESTARTS,
-            window: Duration::from_secs(1),
-            backoff: Duration::from_millis(2),
-            backoff_max: Duration::from_millis(50),
-            retry: Duration::from_millis(200),
-        });
-    match plan.ttl_cap {
-        Some(cap) => tier.ttl_cap(cap),
-        None => tier,
-    }
 }
 
 impl Watch {
@@ -678,26 +629,4 @@ impl World {
 /// Whether an actor failed because a step or a fault wanted it to.
 fn is_planned(error: &str) -> bool {
     error.contains("crash asked for by a test") || error.contains("injected ")
-}
-
-/// A synchronous store.
-#[derive(Default)]
-struct Shelf(Mutex<BTreeMap<CacheKey, CacheValue<Raw>>>);
-
-impl BlockingBackend for Shelf {
-    fn read(&self, key: &CacheKey) -> BackendResult<Option<CacheValue<Raw>>> {
-        Ok(lock(&self.0).get(key).cloned())
-    }
-
-    fn write(&self, key: &CacheKey, value: CacheValue<Raw>) -> BackendResult<()> {
-        lock(&self.0).insert(key.clone(), value);
-        Ok(())
-    }
-
-    fn remove(&self, key: &CacheKey) -> BackendResult<DeleteStatus> {
-        Ok(match lock(&self.0).remove(key) {
-            Some(_) => DeleteStatus::Deleted(1),
-            None => DeleteStatus::Missing,
-        })
-    }
 }
