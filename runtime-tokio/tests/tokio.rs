@@ -87,9 +87,9 @@ fn actors_stop_with_their_runtime_on_both_hosts() {
         drop(tokio);
 
         let other = Builder::new_current_thread().enable_time().build().unwrap();
-        let runtime = RuntimeHandle::new(TokioRuntime::new(other.handle().clone()));
-        let deadline = runtime.now().after(Duration::from_secs(60));
-        let stopped = other.block_on(runtime.deadline(deadline, address.stopped()));
+        let waiter = RuntimeHandle::new(TokioRuntime::new(other.handle().clone()));
+        let deadline = waiter.now().after(Duration::from_secs(60));
+        let stopped = other.block_on(waiter.deadline(deadline, address.stopped()));
         assert!(stopped.is_some(), "whoever waits for the end is told");
         assert_eq!(address.state(), ActorState::Stopped);
         assert_eq!(Arc::strong_count(&handled), 1, "the handler is gone");

@@ -153,6 +153,8 @@ macro_rules! __runtime_cases {
                 a_panic_in_a_blocking_job_is_a_value
                 a_blocking_job_outlives_its_handle
                 many_blocking_jobs_all_run
+                no_more_blocking_jobs_run_than_there_are_permits
+                a_permit_outlives_a_caller_that_gives_up
             }
             timers {
                 a_timer_is_not_early

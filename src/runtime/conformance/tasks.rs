@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_channel::{mpsc, oneshot};
-use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
 
 use super::probe::scripted_panic;
 use super::stage::within;
+use crate::backend::{Backend, BackendResult, Blocking, BlockingBackend, OpenContext};
+use crate::key::CacheKey;
 use crate::runtime::{RuntimeHandle, TaskError};
+use crate::value::{CacheValue, DeleteStatus, Raw};
 
 pub async fn a_task_gives_its_result(runtime: RuntimeHandle) {
     let task = runtime.spawn(async { String::from("done") });
@@ -131,4 +134,61 @@ pub async fn many_blocking_jobs_all_run(runtime: RuntimeHandle) {
     let results = within(&runtime, "all jobs", join_all(jobs)).await;
     assert_eq!(results, (0..200).map(Ok).collect::<Vec<_>>());
     assert_eq!(ran.load(Ordering::SeqCst), 200, "each runs once");
+}
+
+/// Counts how many of its calls run at once.
+#[derive(Clone, Default)]
+struct Busy {
+    running: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    ran: Arc<AtomicUsize>,
+}
+
+impl BlockingBackend for Busy {
+    fn read(&self, _: &CacheKey) -> BackendResult<Option<CacheValue<Raw>>> {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(running, Ordering::SeqCst);
+        // Long enough for others to be let in if they wrongly are; where jobs run one by one, it shows nothing.
+        std::hint::black_box((0..20_000_u64).fold(0, |sum: u64, n| sum.rotate_left(5) ^ n));
+        self.ran.fetch_add(1, Ordering::SeqCst);
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        Ok(None)
+    }
+
+    fn write(&self, _: &CacheKey, _: CacheValue<Raw>) -> BackendResult<()> {
+        Ok(())
+    }
+
+    fn remove(&self, _: &CacheKey) -> BackendResult<DeleteStatus> {
+        Ok(DeleteStatus::Missing)
+    }
+}
+
+pub async fn no_more_blocking_jobs_run_than_there_are_permits(runtime: RuntimeHandle) {
+    let busy = Busy::default();
+    let store = Blocking::new(busy.clone()).with_permits(2);
+    assert!(store.open(&OpenContext::new(runtime.clone())).await.is_ok());
+    let key = CacheKey::new("busy", 1, []);
+    let reads = join_all((0..50).map(|_| store.read(&key)));
+    let results = within(&runtime, "all reads", reads).await;
+    assert!(results.iter().all(|result| matches!(result, Ok(None))));
+    assert_eq!(busy.ran.load(Ordering::SeqCst), 50, "each runs once");
+    assert!(busy.most.load(Ordering::SeqCst) <= 2, "a job ran without a permit");
+    assert_eq!(store.running_jobs(), 0, "each permit is given back");
+}
+
+pub async fn a_permit_outlives_a_caller_that_gives_up(runtime: RuntimeHandle) {
+    let busy = Busy::default();
+    let store = Blocking::new(busy.clone()).with_permits(1);
+    assert!(store.open(&OpenContext::new(runtime.clone())).await.is_ok());
+    let key = CacheKey::new("busy", 1, []);
+    {
+        // Polled once, the job is handed over; its caller goes.
+        let mut read = store.read(&key);
+        let _ = (&mut read).now_or_never();
+    }
+    // The next one waits for the permit of the job, not of the caller, and gets it.
+    assert!(matches!(within(&runtime, "the next read", store.read(&key)).await, Ok(None)));
+    assert_eq!(busy.ran.load(Ordering::SeqCst), 2, "the abandoned job ran too");
+    assert_eq!(busy.most.load(Ordering::SeqCst), 1, "the two never ran at once");
 }
