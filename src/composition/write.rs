@@ -354,12 +354,13 @@ impl Engine {
         settled.map_err(|error| error.at_tier(&tier.core.label).for_key(&key))
     }
 
-    /// How many keys of one call may be on their way at once: what the tiers' mailboxes take without turning any away,
-    /// and no more than is good for the executor.
+    /// How many keys of one call may be on their way at once: what the tiers' mailboxes take without turning any away
+    /// (but for very small ones), and no more than is good for the executor. A call of more keys takes as many times the
+    /// tiers' deadlines, at most.
     pub(crate) fn window(&self) -> usize {
         let route = self.route.load();
         let mailboxes = route.tiers.iter().filter(|tier| tier.core.port.is_none());
-        mailboxes.map(|tier| tier.core.options.mailbox).min().unwrap_or(WINDOW).clamp(1, WINDOW)
+        mailboxes.map(|tier| tier.core.options.mailbox).min().unwrap_or(WINDOW).clamp(16, WINDOW)
     }
 }
 
