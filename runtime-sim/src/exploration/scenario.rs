@@ -156,8 +156,16 @@ impl Scenario {
         let calm = chance(&mut rng, 0.15);
         let tiers: Vec<_> =
             (0..[2, 2, 1, 3, 2, 4][rng.index(6)]).map(|index| tier(&mut rng, index, calm, lying)).collect();
-        let crowded = chance(&mut rng, 0.15);
-        let sets = if crowded { 1 } else { 1 + rng.below(4) };
+        let crowd = [Some(Crowd::Key), Some(Crowd::Turns), Some(Crowd::Batches)]
+            .get(rng.index(14))
+            .copied()
+            .flatten();
+        let crowded = crowd.is_some();
+        let sets = match crowd {
+            Some(Crowd::Batches) => 4,
+            Some(_) => 1,
+            None => 1 + rng.below(4),
+        };
         let keys = sets + 1 + rng.below(3);
         let callers = if crowded { 6 } else { 2 + rng.index(4) };
         let mut scenario = Self {
@@ -191,8 +199,8 @@ impl Scenario {
             tiers,
         };
         let steps = callers * (80 + rng.index(130));
-        if crowded {
-            scenario.tiers.iter_mut().for_each(|tier| tier.mailbox = 1);
+        if let Some(crowd) = crowd {
+            scenario.gather(&mut rng, crowd);
         }
         scenario.steps = (0..steps).map(|id| step(&mut rng, id, &scenario)).collect();
         scenario
@@ -211,6 +219,49 @@ fn micros(rng: &mut Rng, most: u64) -> Duration {
     // Mostly short, so that steps meet; now and then long.
     let most = [most / 20, most / 4, most][rng.index(3)];
     Duration::from_micros(rng.below(most + 1))
+}
+
+/// Where many callers meet.
+#[derive(Clone, Copy)]
+enum Crowd {
+    /// At one key, before mailboxes of one place.
+    Key,
+    /// At one key of slow stores that are written in turn: what is older comes later to the lower one.
+    Turns,
+    /// In batches of which single entries fail.
+    Batches,
+}
+
+impl Scenario {
+    fn gather(&mut self, rng: &mut Rng, crowd: Crowd) {
+        if !matches!(crowd, Crowd::Key) {
+            if matches!(crowd, Crowd::Turns) {
+                self.write = WritePolicy::Sequential;
+            }
+            let calm = tier(rng, 1, true, false);
+            self.tiers.resize(self.tiers.len().max(2), calm);
+        }
+        for tier in &mut self.tiers {
+            match crowd {
+                Crowd::Key => tier.mailbox = 1,
+                Crowd::Turns => {
+                    tier.kind = Kind::Remote;
+                    tier.rates = vec![(Fault::Delay, 0.3 + 0.5 * rng.unit())];
+                    (tier.concurrency, tier.quarantine) = (4, 100);
+                    tier.write_deadline = millis(rng, 40, 90);
+                }
+                Crowd::Batches => {
+                    (tier.mailbox, tier.batch_keys, tier.concurrency, tier.quarantine) = (64, 8, 1, 100);
+                    let often = |rng: &mut Rng| 0.05 + 0.15 * rng.unit();
+                    tier.rates = vec![
+                        (Fault::Error, often(rng)),
+                        (Fault::AppliedButFails, often(rng)),
+                        (Fault::Delay, 0.6),
+                    ];
+                }
+            }
+        }
+    }
 }
 
 fn tier(rng: &mut Rng, index: usize, calm: bool, lying: bool) -> TierPlan {
