@@ -23,6 +23,3 @@ mod read_only;
 mod rude;
 #[path = "telling/support.rs"]
 mod support;
-#[cfg(feature = "tracing")]
-#[path = "telling/tracing.rs"]
-mod tracing;

@@ -1,4 +1,13 @@
 //! Spans: none for a hit in memory, and for a backend's call links to all whom it serves.
+//!
+//! A process of its own: whether anyone listens to a span is remembered per process, and tests that run beside this one
+//! without a listener would have it forgotten.
+#![cfg(feature = "tracing")]
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
+#[expect(dead_code, reason = "other tests use the rest of it")]
+#[path = "telling/support.rs"]
+mod support;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,7 +21,7 @@ use tracing::{Event, Instrument, Metadata, Subscriber, info_span};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-use crate::support::{Store, exact, ms, numbers, run};
+use support::{Store, exact, ms, numbers, run};
 
 #[derive(Default)]
 struct Log {
@@ -63,7 +72,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
     fn on_record(&self, _: &Id, _: &Record<'_>, _: Context<'_, S>) {}
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        metadata.target().starts_with("tierkeep") || metadata.target().starts_with("telling")
+        metadata.target().starts_with("tierkeep") || metadata.target().starts_with("spans")
     }
 }
 
