@@ -24,7 +24,7 @@ pub(crate) struct Model {
     pub(crate) play: fn() -> fn(),
 }
 
-pub(crate) const ALL: [Model; 16] = [
+pub(crate) const ALL: [Model; 18] = [
     Model { name: "a refill against a write", sound: true, play: || || refill_against_write(false) },
     Model { name: "a refill against a clear", sound: true, play: || || refill_against_write(true) },
     Model { name: "two writers of a stripe", sound: true, play: || two_writers },
@@ -33,6 +33,12 @@ pub(crate) const ALL: [Model; 16] = [
     Model { name: "numbers", sound: true, play: || numbers },
     Model { name: "announce, number, arrive", sound: true, play: || || two_mutations(true) },
     Model { name: "a mutation that was not confirmed", sound: true, play: || unconfirmed },
+    Model { name: "a route published by two", sound: true, play: || || route_published_by_two(true) },
+    Model {
+        name: "a route of a health known before",
+        sound: false,
+        play: || || route_published_by_two(false),
+    },
     Model { name: "a quarantine that ends", sound: true, play: || || quarantine_ends(true) },
     Model {
         name: "NoFence",
@@ -277,6 +283,33 @@ fn quarantine_ends(asked_first: bool) {
         gate.set(false, false);
     }
     reader.join().unwrap();
+}
+
+/// The supervisor and a tier's report publish the route at once, each as `Engine::publish_route` does: read the route,
+/// make the next one of the tiers' health, swap it in or begin again. The last route must tell the last health. The
+/// swap itself is arc-swap's; here it is one word.
+fn route_published_by_two(health_within: bool) {
+    let publish = move |health: &AtomicU64, route: &AtomicU64| {
+        let before = health.load(Ordering::Acquire);
+        let mut old = route.load(Ordering::Acquire);
+        loop {
+            let serving = if health_within { health.load(Ordering::Acquire) } else { before };
+            let next = (old / 2 + 1) * 2 + serving;
+            match route.compare_exchange(old, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(newer) => old = newer,
+            }
+        }
+    };
+    let (health, route) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let other = {
+        let (health, route) = (Arc::clone(&health), Arc::clone(&route));
+        thread::spawn(move || publish(&health, &route))
+    };
+    health.store(1, Ordering::Release);
+    publish(&health, &route);
+    other.join().unwrap();
+    assert_eq!(route.load(Ordering::Acquire) % 2, 1, "the route takes a tier that is up for down");
 }
 
 fn stamp(time: u64) -> Stamp {
