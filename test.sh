@@ -76,7 +76,7 @@ lint_some_pairs() {
 test_features_alone() {
     local feature
     for feature in metrics moka; do
-        run_tests -q -p tierkeep --lib --no-default-features --features "$feature"
+        run_tests -p tierkeep --lib --no-default-features --features "$feature"
     done
 }
 
@@ -189,7 +189,8 @@ totals() {
     local started told
     started=$(grep -cE '^ +(Running|Doc-tests) ' "$log" || true)
     told=$(grep -c '^test result: ' "$log" || true)
-    if [ "$started" -ne "$told" ] || [ "$told" -eq 0 ] || { [ "$tests_failed" -ne 0 ] && ! grep -q '^test result: FAILED' "$log"; }; then
+    # Doctests may tell more than once: merged ones apart from the others.
+    if [ "$started" -gt "$told" ] || [ "$told" -eq 0 ] || { [ "$tests_failed" -ne 0 ] && ! grep -q '^test result: FAILED' "$log"; }; then
         echo "no totals: a test binary did not build or did not end by itself, see above"
         return
     fi
