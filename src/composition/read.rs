@@ -126,16 +126,10 @@ impl Engine {
     ) -> Vec<usize> {
         let mut missed = Vec::new();
         for index in 0..route.tiers.len() {
-            match self.read_tier(route, index, key, ty).await {
-                Ok(Some(found)) => {
-                    reading.found = Some(found);
-                    break;
-                }
-                Ok(None) => missed.push(index),
-                Err(error) => {
-                    missed.extend(is_damaged(&error).then_some(index));
-                    reading.note(&route.tiers[index], error);
-                }
+            let result = self.read_tier(route, index, key, ty).await;
+            reading.found = reading.take(&route.tiers[index], index, result, &mut missed);
+            if reading.found.is_some() {
+                break;
             }
         }
         missed
@@ -153,16 +147,9 @@ impl Engine {
             .map(|index| async move { (index, self.read_tier(route, index, key, ty).await) })
             .collect();
         while let Some((index, result)) = reads.next().await {
-            match result {
-                Ok(Some(found)) => {
-                    reading.found = Some(found);
-                    break;
-                }
-                Ok(None) => missed.push(index),
-                Err(error) => {
-                    missed.extend(is_damaged(&error).then_some(index));
-                    reading.note(&route.tiers[index], error);
-                }
+            reading.found = reading.take(&route.tiers[index], index, result, &mut missed);
+            if reading.found.is_some() {
+                break;
             }
         }
         missed
@@ -179,14 +166,7 @@ impl Engine {
         let mut missed = Vec::new();
         let mut hits: Vec<Found> = Vec::new();
         for (index, result) in join_all(reads).await.into_iter().enumerate() {
-            match result {
-                Ok(Some(found)) => hits.push(found),
-                Ok(None) => missed.push(index),
-                Err(error) => {
-                    missed.extend(is_damaged(&error).then_some(index));
-                    reading.note(&route.tiers[index], error);
-                }
-            }
+            hits.extend(reading.take(&route.tiers[index], index, result, &mut missed));
         }
         // `None` is "never expires", and so the latest. On a tie the topmost wins: `max_by_key` takes the last.
         let rank = |found: &Found| {
@@ -388,11 +368,26 @@ impl Engine {
 }
 
 impl Reading {
-    fn note(&mut self, tier: &RouteTier, error: Error) {
-        if tier.core.options.on_error == ErrorPolicy::Fail {
-            self.failed.get_or_insert_with(|| error.clone());
+    /// Takes a tier's answer: a hit is handed on, a tier that a refill should reach is `missed`, a failure is noted.
+    fn take(
+        &mut self,
+        tier: &RouteTier,
+        index: usize,
+        result: Result<Option<Found>>,
+        missed: &mut Vec<usize>,
+    ) -> Option<Found> {
+        match result {
+            Ok(Some(found)) => return Some(found),
+            Ok(None) => missed.push(index),
+            Err(error) => {
+                missed.extend(is_damaged(&error).then_some(index));
+                if tier.core.options.on_error == ErrorPolicy::Fail {
+                    self.failed.get_or_insert_with(|| error.clone());
+                }
+                self.degraded.push(error);
+            }
         }
-        self.degraded.push(error);
+        None
     }
 }
 
