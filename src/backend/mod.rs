@@ -60,7 +60,7 @@ mod blocking;
 #[cfg(feature = "testing")]
 pub mod contract;
 #[cfg(feature = "disk")]
-mod disk;
+pub(crate) mod disk;
 mod forward;
 mod memory;
 #[cfg(feature = "moka")]
