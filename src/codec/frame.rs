@@ -177,6 +177,21 @@ impl Header {
     }
 }
 
+/// The stamp of what looks like a frame, without checking anything: for stores that compare stamps.
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+pub(crate) fn peek_stamp(raw: &[u8]) -> Option<Stamp> {
+    let mut reader = Reader::new(raw);
+    if reader.array::<2>()? != MAGIC || reader.byte()? != VERSION {
+        return None;
+    }
+    let [flags, _format, _compressor] = reader.array()?;
+    if flags & DICTIONARY != 0 {
+        reader.varint()?;
+    }
+    let time = reader.array().map(u64::from_le_bytes)?;
+    Some(Stamp { time, node: reader.array().map(u32::from_le_bytes)? })
+}
+
 /// Opens the frame that a store returned for `key`. The payload is a slice of `raw`, not a copy, and still unchecked:
 /// [`Header::verify`] does that when it is decoded.
 ///
@@ -208,7 +223,7 @@ pub struct Encoded {
 
 impl Encoded {
     /// An empty buffer with the head-room, and space for `capacity` bytes of payload.
-    pub(super) fn buffer(capacity: usize) -> Vec<u8> {
+    pub(crate) fn buffer(capacity: usize) -> Vec<u8> {
         let mut buffer = Vec::with_capacity(HEAD_ROOM + capacity);
         buffer.resize(HEAD_ROOM, 0);
         buffer
@@ -220,7 +235,7 @@ impl Encoded {
     }
 
     /// A plain payload that was appended to a [`buffer`](Self::buffer).
-    pub(super) fn plain(buffer: Vec<u8>, format: u8, alignment: usize) -> Self {
+    pub(crate) fn plain(buffer: Vec<u8>, format: u8, alignment: usize) -> Self {
         let payload = &buffer[HEAD_ROOM..];
         let (plain_len, checksum) = (payload.len(), checksum(payload));
         let alignment = alignment.clamp(1, 64);
