@@ -45,7 +45,8 @@ pub(crate) fn on_every_runtime(scenario: impl Fn(&Host<'_>) + Sync) {
 }
 
 fn on_tokio(scenario: &impl Fn(&Host<'_>)) {
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap();
+    let tokio =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap();
     let runtime = tokio.block_on(async { TokioRuntime::current().into() });
     scenario(&Host { runtime, driver: RedisDriver::Tokio, tokio: Some(&tokio) });
 }

@@ -97,9 +97,15 @@ impl<'a> Scenario<'a> {
         let shutdown = self.host.block_on(self.load.cache.shutdown(Duration::from_secs(10)));
         let counts = self.load.tally.counts();
         let violations = self.load.violations.lock().unwrap();
-        let mut line = format!("fault={} runtime={runtime} {counts} violations={}", self.fault, violations.len());
+        let mut line =
+            format!("fault={} runtime={runtime} {counts} violations={}", self.fault, violations.len());
         if let Some(during) = self.during {
-            line += &format!(" while_broken=[calls={} hits={} errors={}]", during.calls, during.redis_hits + during.memory_hits, during.errors);
+            line += &format!(
+                " while_broken=[calls={} hits={} errors={}]",
+                during.calls,
+                during.redis_hits + during.memory_hits,
+                during.errors
+            );
         }
         if let Some(back) = self.back_after {
             line += &format!(" hits_back_after_ms={}", back.as_millis());
@@ -127,7 +133,10 @@ impl<'a> Scenario<'a> {
                 let inspection = self.load.cache.inspect();
                 let errors = self.load.errors.lock().unwrap();
                 let errors: Vec<_> = errors.iter().take(5).collect();
-                panic!("fault={fault} runtime={runtime}: waited for {what}: {} {inspection:#?} {errors:#?}", self.load.tally.counts());
+                panic!(
+                    "fault={fault} runtime={runtime}: waited for {what}: {} {inspection:#?} {errors:#?}",
+                    self.load.tally.counts()
+                );
             }
             pause();
         }

@@ -322,6 +322,18 @@ impl RedisServer {
         await_until("a replica's copy", || Ok((self.info("master_link_status")? == "up").then_some(())))
     }
 
+    /// Hands its role to a replica of its own, as a planned failover does: no write is lost.
+    ///
+    /// # Errors
+    /// If that takes more than 20 s.
+    pub fn fail_over_to(&self, replica: &Self) -> io::Result<()> {
+        self.command(&["FAILOVER", "TO", "127.0.0.1", &replica.port().to_string()])?;
+        await_until("a failover", || {
+            let done = replica.info("role")? == "master" && self.info("role")? == "slave";
+            Ok(done.then_some(()))
+        })
+    }
+
     /// `SIGSTOP`: it accepts connections (the system does) and answers nothing, until [`resume`](Self::resume).
     ///
     /// # Errors
