@@ -424,7 +424,7 @@ impl CacheBuilder {
         }
         let mut labels = HashSet::new();
         for tier in &composition.tiers {
-            tier.validate()?;
+            tier.validate(&self.runtime)?;
             if !labels.insert(tier.label.as_str()) {
                 let message = format!("two tiers are labelled `{}`; name one with `Tier::label`", tier.label);
                 return Err(config(message));

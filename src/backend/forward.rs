@@ -12,6 +12,7 @@ use super::{Backend, BackendResult, Holds, OpenContext, Port, Scope, Usage};
 use crate::codec::{Compressor, Format};
 use crate::key::CacheKey;
 use crate::key_format::CacheKeyFormat;
+use crate::runtime::RuntimeHandle;
 use crate::tier::TierOptions;
 use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Raw, Stamp, Timestamp};
 
@@ -146,6 +147,10 @@ macro_rules! forward {
 
             fn validate(&self) -> BackendResult<()> {
                 (**self).validate()
+            }
+
+            fn suits(&self, runtime: &RuntimeHandle) -> BackendResult<()> {
+                (**self).suits(runtime)
             }
 
             fn tier_options(&self) -> TierOptions {

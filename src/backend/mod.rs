@@ -60,11 +60,13 @@ mod blocking;
 #[cfg(feature = "testing")]
 pub mod contract;
 #[cfg(feature = "disk")]
-mod disk;
+pub(crate) mod disk;
 mod forward;
 mod memory;
 #[cfg(feature = "moka")]
 mod moka;
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+mod redis;
 mod typed;
 
 pub use memory::MemoryBackend;
@@ -91,6 +93,10 @@ pub use blocking::{Blocking, BlockingBackend};
 pub use disk::{DiskBackend, DiskBuilder, DiskStats};
 #[cfg(feature = "moka")]
 pub use moka::{MokaBackend, RemovalCause};
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+pub use redis::{
+    ConnectionState, Credentials, CredentialsProvider, RedisBackend, RedisBuilder, RedisDriver, RedisStats,
+};
 pub use typed::CacheBackend;
 
 /// What a backend call returns.
@@ -211,6 +217,16 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// [`ErrorKind::Config`], with a message that names what must change.
     fn validate(&self) -> BackendResult<()> {
+        Ok(())
+    }
+
+    /// Called once, when a cache is built, before anything is opened: whether this backend can run on the cache's
+    /// runtime. Default: it can.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], with a message that names what must change.
+    fn suits(&self, runtime: &RuntimeHandle) -> BackendResult<()> {
+        let _ = runtime;
         Ok(())
     }
 

@@ -10,12 +10,13 @@ use futures_channel::oneshot;
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
+use super::encode::Coding;
 use super::engine::Engine;
 use super::policy::WritePolicy;
 use super::read::{FAR, rejection};
 use super::refill::{is_oversized, is_unweighed};
 use super::route::{Route, RouteTier};
-use crate::backend::{Holds, Scope};
+use crate::backend::Scope;
 use crate::codec::{Encoded, ValueType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
@@ -67,7 +68,7 @@ impl Engine {
     pub(crate) async fn set(
         &self,
         key: &CacheKey,
-        object: &Object,
+        object: Object,
         ty: &Arc<dyn ValueType>,
         life: Meta,
     ) -> Result<()> {
@@ -77,7 +78,7 @@ impl Engine {
     async fn set_tiers(
         &self,
         key: &CacheKey,
-        object: &Object,
+        object: Object,
         ty: &Arc<dyn ValueType>,
         life: Meta,
     ) -> Result<()> {
@@ -88,9 +89,14 @@ impl Engine {
             // Disabled: what is never held needs no order.
             return Ok(());
         }
-        let prepared = self.prepare(&route, object, ty).await.map_err(|error| error.for_key(key))?;
+        let prepared = self.prepare(&route, &object, ty).await.map_err(|error| error.for_key(key))?;
+        let plain_len = |prepared: &Prepared| match prepared {
+            Prepared::Encoded(encoded) => encoded.plain_len(),
+            _ => 0,
+        };
+        let plain_len = prepared.iter().map(plain_len).max().unwrap_or(0);
         let (write, mutations) =
-            self.begin(&route, key, |write| self.seal(&route, object, life, write, prepared));
+            self.begin(&route, key, |write| self.seal(&route, &object, life, write, prepared));
         let stored: Vec<_> =
             mutations.iter().map(|planned| matches!(planned.mutation.change, Change::Set(_))).collect();
         if !stored.contains(&true) {
@@ -111,6 +117,7 @@ impl Engine {
             }
         };
         drop(write);
+        self.codecs.discard(object, plain_len);
         result
     }
 
@@ -203,26 +210,22 @@ impl Engine {
         object: &Object,
         ty: &Arc<dyn ValueType>,
     ) -> Result<Vec<Prepared>> {
-        let mut prepared = Vec::with_capacity(route.written.len());
-        for (index, tier) in route.written.iter().enumerate() {
-            let twin = route.written[..index].iter().position(|other| same_frame(other, tier));
-            prepared.push(match (tier.core.holds, twin) {
-                (Holds::Objects { .. }, _) if is_unweighed(tier) => Prepared::Object(0),
-                (Holds::Objects { .. }, _) => {
-                    self.weigh(object, ty).await.map_or_else(Prepared::Failed, Prepared::Object)
+        let tiers: Vec<&RouteTier> = route.written.iter().collect();
+        let codings = self.encode_for(&tiers, object, ty).await;
+        let mut prepared = Vec::with_capacity(tiers.len());
+        for (tier, coding) in tiers.into_iter().zip(codings) {
+            prepared.push(match coding {
+                None if is_unweighed(tier) => Prepared::Object(0),
+                None => self.weigh(object, ty).await.map_or_else(Prepared::Failed, Prepared::Object),
+                Some(Coding::Own(encoded)) => Prepared::Encoded(encoded),
+                Some(Coding::SameAs(twin)) => Prepared::Shared(twin),
+                // The value's own doing: nothing is changed.
+                Some(Coding::Failed(error))
+                    if matches!(error.kind(), ErrorKind::Encode | ErrorKind::TooLarge) =>
+                {
+                    return Err(error.at_tier(&tier.core.label));
                 }
-                (Holds::Bytes, Some(twin)) => Prepared::Shared(twin),
-                (Holds::Bytes, None) => {
-                    let backend = Arc::clone(&tier.core.backend);
-                    match self.codecs.encode(Arc::clone(object), Arc::clone(ty), backend).await {
-                        Ok(encoded) => Prepared::Encoded(encoded),
-                        // The value's own doing: nothing is changed.
-                        Err(error) if matches!(error.kind(), ErrorKind::Encode | ErrorKind::TooLarge) => {
-                            return Err(error.at_tier(&tier.core.label));
-                        }
-                        Err(error) => Prepared::Failed(error),
-                    }
-                }
+                Some(Coding::Failed(error)) => Prepared::Failed(error),
             });
         }
         Ok(prepared)
@@ -417,15 +420,6 @@ fn check_length(key: &CacheKey) -> Result<()> {
         return Err(Error::new(ErrorKind::TooLarge, message));
     }
     Ok(())
-}
-
-/// Whether two byte tiers store the very same frame.
-fn same_frame(a: &RouteTier, b: &RouteTier) -> bool {
-    let codec = |tier: &RouteTier| {
-        let backend = &tier.core.backend;
-        (backend.value_format().id(), backend.compressor().id(), tier.core.options.ttl_cap)
-    };
-    a.core.holds == Holds::Bytes && b.core.holds == Holds::Bytes && codec(a) == codec(b)
 }
 
 fn any(results: Vec<Settled>) -> Result<()> {

@@ -14,7 +14,7 @@ mod decodes;
 mod gate;
 mod health;
 mod ledger;
-mod message;
+pub(crate) mod message;
 mod options;
 mod outdated;
 mod overruled;
