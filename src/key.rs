@@ -326,6 +326,13 @@ impl<'a> KeyWriter<'a> {
         }
     }
 
+    /// As [`integer`](Self::integer), of one whose digits need no encoding and no formatter.
+    #[inline]
+    pub(crate) fn digits(&mut self, value: impl itoa::Integer) {
+        self.separate();
+        self.out.push_str(itoa::Buffer::new().format(value));
+    }
+
     fn separate(&mut self) {
         if self.parts > 0 {
             self.out.push('&');
