@@ -26,7 +26,7 @@ use crate::value::DeleteStatus;
 /// is an error. Raise its [`version`](RegionBuilder::version) when the value's schema changes: old entries then read
 /// as misses.
 pub struct Region<T, K: ?Sized> {
-    store: Store,
+    pub(crate) store: Store,
     cache: Cache,
     name: Arc<str>,
     /// `name:vN:`, what every key of the region begins with.

@@ -116,6 +116,8 @@ struct CacheCounts {
     jobs: [Count; 4],
     failures: [Count; 2],
     rejected: Count,
+    /// Archives viewed, and copied for it.
+    views: [Count; 2],
     waiting: Gauge,
 }
 
@@ -188,6 +190,8 @@ impl Meter {
             ],
             failures: [failure("encode"), failure("decode")],
             rejected: Count::new(counter!("tierkeep_codec_rejected_total", labels())),
+            views: ["tierkeep_archived_views_total", "tierkeep_archived_copies_total"]
+                .map(|name| Count::new(counter!(name, labels()))),
             waiting: gauge!("tierkeep_codec_waiting", labels()),
         };
         let (tiers, regions) = (Mutex::default(), Mutex::default());
@@ -359,6 +363,7 @@ impl CacheCounts {
         let stats = engine.codecs.stats();
         publish(&mut self.failures, [stats.encode_failures, stats.decode_failures]);
         self.rejected.publish(stats.rejected);
+        publish(&mut self.views, [stats.archived_views, stats.archived_copies]);
         self.waiting.set(stats.waiting as f64);
     }
 }
@@ -472,6 +477,12 @@ fn describe() {
         ("tierkeep_codec_jobs_total", Count, "Values encoded and decoded, in place or on the blocking pool"),
         ("tierkeep_codec_failures_total", Count, "Values that could not be encoded or decoded"),
         ("tierkeep_codec_rejected_total", Count, "Codec jobs refused because the pool's queue was full"),
+        ("tierkeep_archived_views_total", Count, "Archives read where they are, without decoding them"),
+        (
+            "tierkeep_archived_copies_total",
+            Count,
+            "Archives copied to a suitable address before they were read",
+        ),
     ] {
         metrics::describe_counter!(name, unit, what);
     }
