@@ -7,10 +7,8 @@ use tierkeep_benches::clock::Watch;
 use tierkeep_benches::peers::bytes::BytesBackend;
 use tierkeep_benches::peers::{hitbox, tierkeep as own};
 use tierkeep_benches::values::{Identified, Page};
-use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit};
+use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit, micro};
 use tierkeep_tokio::TokioRuntime;
-
-use crate::hit::runtime;
 
 pub(crate) const MEASURES: &[Measure] = &[Measure {
     names: &["l2_hit_6k"],
@@ -24,7 +22,7 @@ const CAPACITY: u64 = 16 * ENTRIES;
 /// Each round puts a new, empty memory tier above the same store and reads every entry once. It ends when every value
 /// has arrived in the memory tier: hitbox refills before it answers, we do afterwards.
 fn lower(setting: &Setting) -> Outcome {
-    let runtime = runtime();
+    let runtime = micro::runtime();
     let bytes = BytesBackend::new(CAPACITY);
     let compose = async || {
         own::compose(TokioRuntime::current(), own::memory("l1", CAPACITY as usize), bytes.clone()).await

@@ -4,10 +4,8 @@ use tierkeep::Cache;
 use tierkeep_benches::peers::{hitbox, tierkeep as own};
 use tierkeep_benches::process::{Side, figure_of, resident_bytes};
 use tierkeep_benches::values::{Identified, Record};
-use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Skipped, Unit};
+use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Skipped, Unit, micro};
 use tierkeep_tokio::TokioRuntime;
-
-use crate::hit::runtime;
 
 pub(crate) const MEASURES: &[Measure] = &[Measure {
     names: &["memory"],
@@ -35,7 +33,7 @@ fn memory(setting: &Setting) -> Outcome {
 }
 
 fn fill_ours() -> f64 {
-    runtime().block_on(async {
+    micro::runtime().block_on(async {
         let tier = own::memory("l1", CAPACITY as usize);
         let cache =
             Cache::builder(TokioRuntime::current()).tier(tier).build().await.expect("a cache in memory");
@@ -54,7 +52,7 @@ fn fill_ours() -> f64 {
 }
 
 fn fill_hitbox() -> f64 {
-    runtime().block_on(async {
+    micro::runtime().block_on(async {
         let backend = hitbox::moka("l1", CAPACITY);
         let before = resident();
         for id in 0..ENTRIES {

@@ -13,13 +13,11 @@ use tierkeep::{Cache, Tier};
 use tierkeep_benches::peers::bytes::BytesBackend;
 use tierkeep_benches::peers::{hitbox, tierkeep as own};
 use tierkeep_benches::values::{Document, Identified};
-use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Sampled, Setting, Unit};
+use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Sampled, Setting, Unit, micro};
 use tierkeep_tokio::TokioRuntime;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
-
-use crate::hit::runtime;
 
 pub(crate) const MEASURES: &[Measure] = &[Measure {
     names: &["probe", "probe_p99"],
@@ -41,7 +39,7 @@ struct Ticks {
 }
 
 fn probe(setting: &Setting) -> Outcome {
-    let runtime = runtime();
+    let runtime = micro::runtime();
     let cache = runtime.block_on(async {
         // Deadlines that no call meets: every set and every get is to do its work to the end.
         let tier = Tier::new(BytesBackend::compressed(64, ZstdCompressor::new(LEVEL)))

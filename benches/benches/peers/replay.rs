@@ -6,10 +6,8 @@ use tierkeep_benches::clock::Watch;
 use tierkeep_benches::peers::{hitbox, tierkeep as own};
 use tierkeep_benches::trace;
 use tierkeep_benches::values::{Account, Identified};
-use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit};
+use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit, micro};
 use tierkeep_tokio::TokioRuntime;
-
-use crate::hit::runtime;
 
 pub(crate) const MEASURES: &[Measure] = &[Measure {
     names: &["replay_orm"],
@@ -26,7 +24,7 @@ fn replay(setting: &Setting) -> Outcome {
     let mut requests = trace::requests("orm-busy")?;
     requests.truncate(REQUESTS);
     assert_eq!(requests.len(), REQUESTS, "not the trace it is taken for");
-    let runtime = runtime();
+    let runtime = micro::runtime();
     let template = Account::of(0);
     let made = |id: u32| template.clone().renumbered(id.into());
     // Distinct keys all fit into the lower tier: each is made once, on both sides.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tierkeep_benches::clock::{Watch, on_threads};
 use tierkeep_benches::peers::tierkeep as own;
 use tierkeep_benches::values::{Account, Identified};
-use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit};
+use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit, micro};
 
-use crate::hit::{ENTRIES, Warm, runtime};
+use crate::hit::{ENTRIES, Warm};
 
 pub(crate) const MEASURES: &[Measure] = &[Measure {
     names: &["hit_scale"],
@@ -17,7 +17,7 @@ pub(crate) const MEASURES: &[Measure] = &[Measure {
 }];
 
 fn scale(setting: &Setting) -> Outcome {
-    let runtime = runtime();
+    let runtime = micro::runtime();
     let ours = runtime.block_on(Warm::<Account>::new());
     let round = |threads: u64, operations: u64| -> Duration {
         let each = operations / threads;
