@@ -23,17 +23,29 @@
 //! ```
 
 mod builder;
+mod clears;
+#[cfg(feature = "redis-cluster")]
+mod cluster;
 mod connect;
 mod credentials;
 mod driver;
 mod failure;
 mod keyspace;
 mod node;
+mod plain;
+mod reading;
+mod script;
+#[cfg(feature = "redis-sentinel")]
+mod sentinel;
+mod servers;
 mod shared;
+#[cfg(feature = "redis-cluster")]
+mod slots;
 mod state;
 mod store;
 mod stored;
 mod target;
+mod writing;
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,10 +57,10 @@ pub use builder::RedisBuilder;
 pub use credentials::{Credentials, CredentialsProvider};
 pub use driver::RedisDriver;
 pub use state::{ConnectionState, RedisStats};
-use store::{Store, Write};
-use stored::Stored;
+use store::Store;
+use writing::Write;
 
-use super::{Backend, BackendResult, OpenContext};
+use super::{Backend, BackendResult, OpenContext, Scope};
 use crate::codec::{Compressor, Format};
 use crate::error::{Error, ErrorKind};
 use crate::key::CacheKey;
@@ -84,7 +96,7 @@ impl Backend for RedisBackend {
     }
 
     async fn remove(&self, key: &CacheKey) -> BackendResult<DeleteStatus> {
-        one(self.0.remove(std::slice::from_ref(key)).await)
+        one(self.0.remove(std::iter::once(key)).await)
     }
 
     fn label(&self) -> BackendLabel {
@@ -107,25 +119,25 @@ impl Backend for RedisBackend {
         let answers = self.0.read(keys).await;
         answers
             .into_iter()
-            .map(|answer| Ok(raw(answer?).map(|(raw, _)| CacheValue::new(raw, None, None))))
+            .map(|answer| Ok(answer?.map(|(raw, _)| CacheValue::new(raw, None, None))))
             .collect()
     }
 
     async fn write_many(&self, entries: Vec<(CacheKey, CacheValue<Raw>)>) -> Vec<BackendResult<()>> {
         let writes = entries.into_iter().map(|(key, value)| {
             let kept_until = value.expire();
-            Write { key, raw: value.into_inner(), stamp: Stamp::ZERO, kept_until }
+            Write { key, raw: value.into_inner(), stamp: None, kept_until }
         });
         self.0.write(writes.collect()).await
     }
 
     async fn remove_many(&self, keys: &[CacheKey]) -> Vec<BackendResult<DeleteStatus>> {
-        self.0.remove(keys).await
+        self.0.remove(keys.iter()).await
     }
 
     async fn read_entries(&self, keys: &[CacheKey]) -> Vec<BackendResult<Option<Entry>>> {
         let answers = self.0.read(keys).await;
-        answers.into_iter().map(|answer| Ok(raw(answer?).map(entry))).collect()
+        answers.into_iter().map(|answer| Ok(answer?.map(entry))).collect()
     }
 
     async fn write_entries(&self, entries: Vec<(CacheKey, Entry)>) -> Vec<BackendResult<()>> {
@@ -135,11 +147,15 @@ impl Backend for RedisBackend {
         }
         let writes = entries.into_iter().filter_map(|(key, entry)| match entry.payload {
             Payload::Bytes(raw) => {
-                Some(Write { key, raw, stamp: entry.meta.stamp, kept_until: entry.meta.kept_until() })
+                Some(Write { key, raw, stamp: Some(entry.meta.stamp), kept_until: entry.meta.kept_until() })
             }
             Payload::Object(..) => None,
         });
         self.0.write(writes.collect()).await
+    }
+
+    async fn clear(&self, scope: &Scope, stamp: Stamp) -> BackendResult<()> {
+        self.0.clear(scope, stamp).await
     }
 
     fn tier_options(&self) -> TierOptions {
@@ -157,21 +173,11 @@ impl Backend for RedisBackend {
     }
 
     async fn open(&self, context: &OpenContext) -> BackendResult<()> {
-        self.suits(&context.runtime)?;
-        self.0.shared.open_on(&context.runtime);
-        Ok(())
+        self.0.open(context).await
     }
 
     async fn reopen(&self) -> BackendResult<()> {
-        self.0.connect_now().await
-    }
-}
-
-fn raw(stored: Option<Stored>) -> Option<(Raw, Stamp)> {
-    match stored? {
-        Stored::Value(raw, stamp) => Some((raw, stamp)),
-        Stored::Foreign(raw) => Some((raw, Stamp::ZERO)),
-        Stored::Tombstone => None,
+        self.0.servers.connect_now().await
     }
 }
 

@@ -1,10 +1,12 @@
 //! One server: connected when it is first needed, again whenever the connection is lost, and refused meanwhile.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use event_listener::Event;
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, Value};
@@ -83,22 +85,26 @@ impl Node {
     }
 
     /// Sends several commands in one piece. Errors of the server's are values here.
-    pub(super) async fn many(&self, commands: Vec<Cmd>) -> Result<Vec<Value>> {
-        if let [command] = &commands[..] {
-            return Ok(vec![self.one(command).await?]);
+    pub(super) async fn many(&self, mut commands: Vec<Cmd>) -> Result<Vec<Value>> {
+        if commands.len() == 1 {
+            let command = commands.remove(0);
+            return Ok(vec![self.one(&command).await?]);
         }
-        let count = commands.len();
-        let mut pipeline = Pipeline::with_capacity(count);
-        for command in commands {
-            pipeline.add_command(command);
+        self.piped(&pipeline(commands)).await
+    }
+
+    /// The same with the commands in a pipeline, for those who want to send some of them again.
+    pub(super) async fn piped(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
+        if pipeline.is_empty() {
+            return Ok(Vec::new());
         }
         let mut live = self.live().await?;
         let due = Due::begin(&self.shared, &live.pulse)?;
-        let answer = live.connection.send_packed_commands(&pipeline, 0, count).await;
+        let answer = live.connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
         due.answered(&answer);
         let answers = answer.map_err(|error| self.failed(&live, &error))?;
         self.look(&live, &answers);
-        if answers.len() == count { Ok(answers) } else { Err(failure::unexpected("a pipeline")) }
+        if answers.len() == pipeline.len() { Ok(answers) } else { Err(failure::unexpected("a pipeline")) }
     }
 
     /// Tries to connect at once, whatever the backoff says, and waits for the outcome.
@@ -207,12 +213,8 @@ impl Node {
 
     /// One attempt. A panic of the driver (no runtime where it looked for one) is a failed attempt.
     async fn attempt(&self, runtime: &RuntimeHandle) -> Result<MultiplexedConnection> {
-        let attempt = async {
-            let info = self.target.resolve(&self.shared.connector, runtime).await?;
-            self.shared.connector.connect(runtime, info).await
-        };
-        let attempt = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(attempt));
-        attempt.await.unwrap_or_else(|panic| {
+        let attempt = self.target.connect(&self.shared.connector, runtime);
+        AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|panic| {
             let message = crate::runtime::panic_message(&*panic);
             Err(Error::new(ErrorKind::Panicked, format!("the Redis driver panicked: {message}")))
         })
@@ -227,6 +229,14 @@ impl Node {
     fn link(&self) -> MutexGuard<'_, Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+pub(super) fn pipeline(commands: Vec<Cmd>) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(commands.len());
+    for command in commands {
+        pipeline.add_command(command);
+    }
+    pipeline
 }
 
 async fn connect(node: Weak<Node>, runtime: RuntimeHandle, delay: Duration) {

@@ -75,7 +75,12 @@ fn put_head(out: &mut BytesMut, magic: [u8; 6], stamp: Stamp) {
 }
 
 fn own_stamp(raw: &[u8], magic: [u8; 6]) -> Option<Stamp> {
-    let stamp: &[u8; 12] = raw.strip_prefix(&magic)?.first_chunk()?;
+    read_stamp(raw.strip_prefix(&magic)?.first_chunk::<12>()?)
+}
+
+/// A stamp of 12 bytes.
+pub(super) fn read_stamp(stamp: &[u8]) -> Option<Stamp> {
+    let stamp: &[u8; 12] = stamp.try_into().ok()?;
     let (time, node) = stamp.split_first_chunk::<8>()?;
     Some(Stamp { time: u64::from_le_bytes(*time), node: u32::from_le_bytes(*node.first_chunk()?) })
 }
@@ -109,7 +114,7 @@ mod tests {
     fn a_frame_is_stored_as_it_is() {
         let key = CacheKey::new("k", 1, []);
         let frame =
-            Encoded::plain(Encoded::buffer(0), 0, 1).seal(&key, &Meta { stamp: STAMP, ..Meta::default() });
+            Encoded::plain(Encoded::buffer_in(Vec::new(), 0), 0, 1).seal(&key, &Meta { stamp: STAMP, ..Meta::default() });
         assert_eq!(value(frame.clone(), STAMP), frame);
         assert_eq!(Stored::read(frame.clone()), Stored::Value(frame.clone(), STAMP));
         let other = Stamp { node: 1, ..STAMP };
