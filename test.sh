@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The gate: formatting, lints, docs, dependency rules, tests and examples. The same for a person and for CI.
 #
-# Needs cargo; installs a missing C compiler and redis-server on Debian (as root). One target directory and one debug profile serve all
-# steps but the quick start's, so that little is built twice. The traces that some tests replay are looked for in
-# ./traces and in the folder named by TIERKEEP_TRACES.
+# Needs cargo; installs a missing C compiler and redis-server on Debian (as root). One target directory and one debug
+# profile serve all steps but the quick start's, so that little is built twice. The traces that some tests replay are
+# looked for in ./traces and in the folder named by TIERKEEP_TRACES.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

@@ -116,6 +116,16 @@ macro_rules! forward {
                 (**self).write_entries(entries)
             }
 
+            fn remove_entries<'s, 'c>(
+                &'s self,
+                entries: Vec<(CacheKey, Stamp)>,
+            ) -> Call<'c, Vec<BackendResult<DeleteStatus>>>
+            where
+                's: 'c,
+            {
+                (**self).remove_entries(entries)
+            }
+
             fn holds(&self) -> Holds {
                 (**self).holds()
             }
@@ -180,6 +190,18 @@ macro_rules! forward {
 
             fn running_jobs(&self) -> usize {
                 (**self).running_jobs()
+            }
+
+            fn compares(&self) -> bool {
+                (**self).compares()
+            }
+
+            fn shared(&self) -> bool {
+                (**self).shared()
+            }
+
+            fn authoritative(&self) -> bool {
+                (**self).authoritative()
             }
         }
     )*};

@@ -94,6 +94,14 @@ impl Engine {
         let core = |tier| TierCore::new(tier, &runtime, &order, &telling);
         let cores: Vec<_> = composition.tiers.into_iter().map(core).collect();
         Ok(Arc::new_cyclic(|this| {
+            for core in &cores {
+                let engine: Weak<Self> = Weak::clone(this);
+                core.on_outdated(Box::new(move |core, key| {
+                    if let Some(engine) = engine.upgrade() {
+                        engine.drop_outdated(core, key);
+                    }
+                }));
+            }
             let supervisor = supervisor::start(&runtime, this);
             let tiers = cores
                 .iter()

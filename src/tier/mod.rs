@@ -16,6 +16,7 @@ mod health;
 mod ledger;
 pub(crate) mod message;
 mod options;
+mod outdated;
 mod overruled;
 mod pump;
 mod quarantine;

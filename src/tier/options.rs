@@ -38,7 +38,9 @@ pub struct TierOptions {
     pub residual: Option<Duration>,
     /// Keys in quarantine before the whole tier is bypassed. Default: 10,000.
     pub quarantine: usize,
-    /// The longest life of an entry in this tier. Default: none.
+    /// The longest life of an entry in this tier. Default: none, but 30 s above a tier whose store is
+    /// [shared](Backend::shared) with other processes, whose writes this tier does not see. `Duration::MAX` is no cap
+    /// there either.
     pub ttl_cap: Option<Duration>,
     /// When the breaker opens. Default: see [`BreakerOptions`].
     pub breaker: BreakerOptions,

@@ -22,6 +22,7 @@
 //! ```
 #![expect(clippy::disallowed_methods, reason = "servers and the network live outside of any runtime")]
 
+mod certificates;
 mod cluster;
 mod ports;
 mod process;
@@ -30,6 +31,7 @@ mod resp;
 mod sentinel;
 mod server;
 
+pub use certificates::Certificates;
 pub use cluster::{Migration, RedisCluster};
 pub use proxy::{Commands, FaultProxy, Network, ProxyCounts};
 pub use resp::{Client, Reply};

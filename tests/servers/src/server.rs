@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::await_until;
+use crate::certificates::Certificates;
 use crate::ports::Port;
 use crate::process::Process;
 use crate::resp::{Client, Reply};
@@ -23,7 +24,7 @@ const HARNESS: &str = "tierkeep-harness";
 pub struct RedisServerBuilder {
     port: Option<u16>,
     lines: Vec<String>,
-    tls: bool,
+    tls: Option<Certificates>,
     requirepass: Option<String>,
     sentinel: bool,
 }
@@ -52,13 +53,10 @@ impl RedisServerBuilder {
         self.config(format!("user {name} {rules}"))
     }
 
-    /// Listens with TLS only; PEM files of the server's certificate, its key, and the authority that signed it.
-    pub fn tls(mut self, certificate: &Path, key: &Path, authority: &Path) -> Self {
-        self.tls = true;
-        self.config(format!("tls-cert-file {}", certificate.display()))
-            .config(format!("tls-key-file {}", key.display()))
-            .config(format!("tls-ca-cert-file {}", authority.display()))
-            .config("tls-auth-clients no")
+    /// Listens with TLS only, and shows this certificate; clients need none.
+    pub fn tls(mut self, certificates: &Certificates) -> Self {
+        self.tls = Some(certificates.clone());
+        self
     }
 
     /// How many bytes it may hold, and what it does at the limit, such as `noeviction` or `allkeys-lru`.
@@ -108,7 +106,7 @@ impl RedisServerBuilder {
 
     fn text(&self, dir: &Path, port: u16) -> String {
         let mut text = String::new();
-        let (plain, tls) = if self.tls { (0, port) } else { (port, 0) };
+        let plain = if self.tls.is_some() { 0 } else { port };
         let _ = writeln!(
             text,
             "bind 127.0.0.1\nport {plain}\nprotected-mode no\nunixsocket {dir}/redis.sock",
@@ -122,8 +120,15 @@ impl RedisServerBuilder {
                 "save \"\"\nmasteruser {HARNESS}\nmasterauth {HARNESS}\nrepl-diskless-sync-delay 0"
             );
         }
-        if self.tls {
-            let _ = writeln!(text, "tls-port {tls}");
+        if let Some(tls) = &self.tls {
+            let (certificate, key, authority) = (tls.certificate(), tls.key(), tls.authority());
+            let _ = writeln!(
+                text,
+                "tls-port {port}\ntls-auth-clients no\ntls-cert-file {}",
+                certificate.display()
+            );
+            let _ =
+                writeln!(text, "tls-key-file {}\ntls-ca-cert-file {}", key.display(), authority.display());
         }
         if let Some(password) = &self.requirepass {
             let _ = writeln!(text, "requirepass \"{password}\"");
@@ -182,7 +187,7 @@ impl RedisServer {
 
     /// `redis://127.0.0.1:port`, or `rediss://` with TLS; without a user or password.
     pub fn url(&self) -> String {
-        let scheme = if self.builder.tls { "rediss" } else { "redis" };
+        let scheme = if self.builder.tls.is_some() { "rediss" } else { "redis" };
         format!("{scheme}://{}", self.addr())
     }
 
@@ -298,6 +303,35 @@ impl RedisServer {
                 .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
         }
         self.restart()
+    }
+
+    /// Makes it a primary, if it is a replica.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn promote(&self) -> io::Result<()> {
+        self.command(&["REPLICAOF", "NO", "ONE"]).map(drop)
+    }
+
+    /// Makes it the replica of another server, and waits until it holds the same data.
+    ///
+    /// # Errors
+    /// If it does not in 20 s.
+    pub fn follow(&self, primary: &Self) -> io::Result<()> {
+        self.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()])?;
+        await_until("a replica's copy", || Ok((self.info("master_link_status")? == "up").then_some(())))
+    }
+
+    /// Hands its role to a replica of its own, as a planned failover does: no write is lost.
+    ///
+    /// # Errors
+    /// If that takes more than 20 s.
+    pub fn fail_over_to(&self, replica: &Self) -> io::Result<()> {
+        self.command(&["FAILOVER", "TO", "127.0.0.1", &replica.port().to_string()])?;
+        await_until("a failover", || {
+            let done = replica.info("role")? == "master" && self.info("role")? == "slave";
+            Ok(done.then_some(()))
+        })
     }
 
     /// `SIGSTOP`: it accepts connections (the system does) and answers nothing, until [`resume`](Self::resume).

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, test_kill_process};
-use tierkeep_test_servers::{Client, RedisSentinel, RedisServer, Reply};
+use tierkeep_test_servers::{Certificates, Client, RedisSentinel, RedisServer, Reply};
 
 #[test]
 fn it_answers_on_its_port_and_its_socket() {
@@ -80,6 +80,26 @@ fn two_servers_never_share_a_port() {
     server.kill().unwrap();
     let error = RedisServer::builder().port(server.port()).start().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn roles_are_exchanged() {
+    let (first, second) = (RedisServer::start().unwrap(), RedisServer::start().unwrap());
+    first.command(&["SET", "key", "value"]).unwrap();
+    second.follow(&first).unwrap();
+    assert_eq!(second.command(&["GET", "key"]).unwrap().text(), "value");
+    second.promote().unwrap();
+    first.follow(&second).unwrap();
+    let error = first.command(&["SET", "key", "other"]).unwrap_err();
+    assert!(error.to_string().contains("READONLY"), "{error}");
+}
+
+#[test]
+fn with_tls_a_plain_connection_gets_nowhere() {
+    let server = RedisServer::builder().tls(&Certificates::new().unwrap()).start().unwrap();
+    assert!(server.url().starts_with("rediss://"));
+    assert!(Client::tcp(server.addr()).unwrap().command(&["PING"]).is_err());
+    assert_eq!(server.command(&["PING"]).unwrap(), Reply::Simple("PONG".into()));
 }
 
 /// Runs itself in a process that is killed as no destructor would notice.
