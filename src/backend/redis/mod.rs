@@ -154,6 +154,10 @@ impl Backend for RedisBackend {
         self.0.write(writes.collect()).await
     }
 
+    async fn remove_entries(&self, entries: Vec<(CacheKey, Stamp)>) -> Vec<BackendResult<DeleteStatus>> {
+        self.0.remove_stamped(&entries).await
+    }
+
     async fn clear(&self, scope: &Scope, stamp: Stamp) -> BackendResult<()> {
         self.0.clear(scope, stamp).await
     }
@@ -174,6 +178,14 @@ impl Backend for RedisBackend {
 
     async fn open(&self, context: &OpenContext) -> BackendResult<()> {
         self.0.open(context).await
+    }
+
+    fn compares(&self) -> bool {
+        self.0.options.compare
+    }
+
+    fn shared(&self) -> bool {
+        true
     }
 
     async fn reopen(&self) -> BackendResult<()> {
