@@ -83,17 +83,19 @@ impl Engine {
         if !core.is_open() && core.blocked(&probe.to_key()).is_some() {
             return None;
         }
-        let Entry { payload: Payload::Object(object, _), meta, .. } = port.get(probe)? else { return None };
-        if self.order.hides(probe, meta.stamp) || core.hides(probe, &meta) {
+        // Looked at in place: each copy of the stamps is a stall.
+        let entry = port.get(probe)?;
+        if self.order.hides(probe, entry.meta.stamp) || core.hides(probe, &entry.meta) {
             return None;
         }
         let now = self.runtime.wall();
-        if meta.is_expired(now) {
+        if entry.meta.is_expired(now) {
             return None;
         }
+        let Payload::Object(object, _) = entry.payload else { return None };
         let value = object.downcast::<T>().ok()?;
         core.counters.port_hits.one();
-        Some(Hit::new(value, Some(core.label.clone()), meta, now))
+        Some(Hit::new(value, Some(core.label), entry.meta, now))
     }
 
     /// Reads a key from the tiers, as the policy says, and refills what missed.
