@@ -8,6 +8,7 @@ mod compose;
 mod engine;
 mod policy;
 mod read;
+mod redrive;
 mod refill;
 mod route;
 mod shutdown;
@@ -20,6 +21,6 @@ pub(crate) use engine::{Engine, EngineOptions};
 pub use policy::{CompositionPolicy, ReadPolicy, RefillContext, RefillPolicy, WritePolicy};
 pub(crate) use read::{Found, Reading};
 pub(crate) use refill::Refill;
-pub use shutdown::{ShutdownReport, TierShutdown};
+pub use shutdown::{ShutdownReport, TierShutdown, WriteBehindShutdown};
 #[cfg(feature = "testing")]
 pub(crate) use supervisor::Report;

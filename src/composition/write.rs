@@ -23,7 +23,7 @@ use crate::observe::{Began, trace};
 use crate::order::{ClearWrite, Write};
 use crate::planted::{Plant, planted};
 use crate::runtime::{Address, BoxFuture, Envelope, Instant, RejectReason};
-use crate::tier::{Change, ClearOp, Counters, Message, Mutation, Open, Settled, Settlement};
+use crate::tier::{Accepting, Change, ClearOp, Counters, Message, Mutation, Open, Settled, Settlement};
 use crate::value::{DeleteStatus, Entry, Meta, Object, Payload};
 
 /// Keys of one call under way at once, at most.
@@ -102,6 +102,7 @@ impl Engine {
             WritePolicy::Sequential => self.write_in_turn(mutations).await,
             WritePolicy::OptimisticParallel { require_all } => {
                 let results = self.write_all(mutations).await;
+                queued(&route, &results)?;
                 // A tier for which the value is too large has removed the key: no confirmation, nor a failure.
                 if require_all { all(results) } else { any(those(results, &stored)) }
             }
@@ -132,10 +133,13 @@ impl Engine {
         drop(write);
         let mut copies = 0;
         for settlement in results.iter().flatten() {
-            if let Settlement::Removed(DeleteStatus::Deleted(n)) = settlement {
-                copies += n;
+            match settlement {
+                Settlement::Removed(DeleteStatus::Deleted(n)) => copies += n,
+                Settlement::Queued { held: true } => copies += 1,
+                _ => {}
             }
         }
+        queued(&route, &results)?;
         any(results)?;
         Ok(if copies > 0 { DeleteStatus::Deleted(copies) } else { DeleteStatus::Missing })
     }
@@ -146,6 +150,9 @@ impl Engine {
         let route = self.route.load_full();
         let clear = Arc::new(ClearWrite::begin(&self.order, &self.runtime, scope));
         self.flights.detach_scope(&clear.scope);
+        for tier in &route.written {
+            tier.core.clear_behind(&clear.scope, clear.stamp);
+        }
         let answers = route.written.iter().map(|tier| {
             let (op, answer) = ClearOp::new(&tier.core, &clear);
             self.clear_tier(tier, Message::Clear(op), answer)
@@ -365,7 +372,31 @@ impl Engine {
 }
 
 /// Sends a mutation to its tier; if the mailbox is full, waiting for room is part of settling it.
-fn send(Planned { tier, mutation, answer, failed }: Planned) -> Sent {
+fn send(planned: Planned) -> Sent {
+    if planned.tier.core.behind.is_some() {
+        return send_behind(planned);
+    }
+    send_through(planned)
+}
+
+/// Queues a mutation in a write-behind tier, in the caller's own task.
+fn send_behind(planned: Planned) -> Sent {
+    let Planned { tier, mutation, answer, failed } = planned;
+    let key = mutation.key().clone();
+    let change = mutation.change.clone();
+    let write = Arc::clone(&mutation.write);
+    let open = mutation.open.clone();
+    let (deadline, sending) = match tier.core.accept(mutation) {
+        Accepting::Through(mutation) => {
+            return send_through(Planned { tier, mutation, answer, failed });
+        }
+        Accepting::Settled { deadline } => (deadline, None),
+        Accepting::Waiting { deadline, waiting } => (deadline, Some(waiting)),
+    };
+    Sent { tier, key, change, write, deadline, answer, open, failed, sending }
+}
+
+fn send_through(Planned { tier, mutation, answer, failed }: Planned) -> Sent {
     let key = mutation.key().clone();
     let change = mutation.change.clone();
     let write = Arc::clone(&mutation.write);
@@ -402,6 +433,14 @@ fn same_frame(a: &RouteTier, b: &RouteTier) -> bool {
         (backend.value_format().id(), backend.compressor().id(), tier.core.options.ttl_cap)
     };
     a.core.holds == Holds::Bytes && b.core.holds == Holds::Bytes && codec(a) == codec(b)
+}
+
+/// Without its queue having it, a mutation of a write-behind tier is not acknowledged, whoever else confirmed it.
+fn queued(route: &Route, results: &[Settled]) -> Result<()> {
+    let of_queue = |(tier, result): (&RouteTier, &Settled)| {
+        tier.core.behind.as_ref().and_then(|_| result.as_ref().err().cloned())
+    };
+    route.written.iter().zip(results).find_map(of_queue).map_or(Ok(()), Err)
 }
 
 fn any(results: Vec<Settled>) -> Result<()> {

@@ -87,6 +87,8 @@ pub(crate) enum Settlement {
     Removed(DeleteStatus),
     /// A newer one is settled there.
     Superseded,
+    /// Queued, and shown from there, in a write-behind tier; `held`: a live value of the key was queued before.
+    Queued { held: bool },
 }
 
 /// The answer to a mutation. An error means: not confirmed, and the key is quarantined at the tier.

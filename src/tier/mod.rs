@@ -6,6 +6,8 @@
 //! whatever becomes of the message, its key is settled.
 
 mod actor;
+mod backlog;
+mod behind;
 mod breaker;
 mod call;
 mod core;
@@ -17,6 +19,7 @@ mod ledger;
 mod message;
 mod options;
 mod overruled;
+mod pending;
 mod pump;
 mod quarantine;
 mod queue;
@@ -24,6 +27,9 @@ mod repair;
 
 pub(crate) use self::core::TierCore;
 pub(crate) use actor::TierActor;
+pub use backlog::WriteBehindCounts;
+pub use behind::WriteBehindInspection;
+pub(crate) use behind::Accepting;
 pub use breaker::{BreakerOptions, BreakerState};
 pub(crate) use counters::Counters;
 pub use counters::{ReadCounts, WriteCounts};
