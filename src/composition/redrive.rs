@@ -58,10 +58,7 @@ impl Engine {
                 return Ok(Redriven::Superseded);
             }
         }
-        target
-            .core
-            .redrive(letter)
-            .map_err(|error| error.at_tier(&target.core.label).for_key(&letter.key))
+        target.core.redrive(letter).map_err(|error| error.at_tier(&target.core.label).for_key(&letter.key))
     }
 
     /// The stamp of what a tier holds of a key, whether it may be shown or not.

@@ -181,8 +181,9 @@ fn ended(core: &TierCore, left: u64) -> Option<WriteBehindShutdown> {
 
 impl TierShutdown {
     fn is_clean(&self) -> bool {
-        let applied =
-            self.write_behind.is_none_or(|behind| behind.lost + behind.left_in_journal + behind.letters_undelivered == 0);
+        let applied = self
+            .write_behind
+            .is_none_or(|behind| behind.lost + behind.left_in_journal + behind.letters_undelivered == 0);
         self.unanswered == 0 && self.stuck_calls == 0 && self.quarantined == 0 && self.flushed && applied
     }
 }

@@ -142,6 +142,8 @@ mod off {
     }
 
     pub(crate) fn dropped_queue(tier: &BackendLabel, writes: usize) {
-        eprintln!("tierkeep: tier `{tier}` was dropped with {writes} queued writes; shut the cache down first");
+        eprintln!(
+            "tierkeep: tier `{tier}` was dropped with {writes} queued writes; shut the cache down first"
+        );
     }
 }

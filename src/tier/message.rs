@@ -88,7 +88,9 @@ pub(crate) enum Settlement {
     /// A newer one is settled there.
     Superseded,
     /// Queued, and shown from there, in a write-behind tier; `held`: a live value of the key was queued before.
-    Queued { held: bool },
+    Queued {
+        held: bool,
+    },
 }
 
 /// The answer to a mutation. An error means: not confirmed, and the key is quarantined at the tier.

@@ -323,7 +323,8 @@ impl Tier {
         }
         let behind = || match &self.write_behind {
             Some(_) if self.options.read_only => {
-                let message = "a tier that is only read cannot write behind; drop `read_only` or `write_behind`";
+                let message =
+                    "a tier that is only read cannot write behind; drop `read_only` or `write_behind`";
                 Err(Error::new(ErrorKind::Config, message))
             }
             Some(write_behind) => write_behind.options.validate(),

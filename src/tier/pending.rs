@@ -231,7 +231,8 @@ impl Ledger {
             }
             let stores = matches!(pending.change, Change::Set(_));
             let fits = bytes + pending.change.weight() <= backlog.batch_bytes && batch.len() < pending.cap;
-            let alike = batch.first().is_none_or(|(first, _)| matches!(first.change, Change::Set(_)) == stores);
+            let alike =
+                batch.first().is_none_or(|(first, _)| matches!(first.change, Change::Set(_)) == stores);
             if !batch.is_empty() && !(fits && alike) {
                 continue;
             }
@@ -394,7 +395,12 @@ impl Ledger {
     }
 
     /// A late attempt of a key with a pending change is over. Whether it was one of its.
-    pub(super) fn pending_late(&mut self, key: &CacheKey, attempt: Attempt, confirmed: Option<Stamp>) -> bool {
+    pub(super) fn pending_late(
+        &mut self,
+        key: &CacheKey,
+        attempt: Attempt,
+        confirmed: Option<Stamp>,
+    ) -> bool {
         let Some(state) = self.keys.get_mut(key) else { return false };
         let (Some(pending), Some(backlog)) = (&mut state.pending, &mut self.backlog) else { return false };
         let known = pending.late.len();
@@ -438,7 +444,9 @@ impl Ledger {
     /// Something newer is settled for the key: its pending change is over. Returns what may still be applied of it, but
     /// for an attempt that is out.
     pub(super) fn supersede(&mut self, key: &CacheKey) -> Vec<Attempt> {
-        if let Some(backlog) = self.backlog.as_mut().filter(|_| self.keys.get(key).is_some_and(|s| s.pending.is_some())) {
+        if let Some(backlog) =
+            self.backlog.as_mut().filter(|_| self.keys.get(key).is_some_and(|s| s.pending.is_some()))
+        {
             backlog.counts.superseded += 1;
         }
         self.discard(key)

@@ -213,8 +213,8 @@ impl TierCore {
             }
             Work::Behind(sending) => {
                 let at = self.moment();
-                let next = self
-                    .with_ledger(|ledger, done| ledger.brought_late(sending, attempt, error, at, done));
+                let next =
+                    self.with_ledger(|ledger, done| ledger.brought_late(sending, attempt, error, at, done));
                 self.send_next(next);
             }
         }

@@ -36,5 +36,5 @@ mod options;
 
 pub use dead_letter::{DeadLetter, DeadLetterSink, DeadReason, LogLetters, Redriven};
 pub(crate) use letters::Letters;
-pub use options::{Overload, Retry, Sync, WriteBehind};
 pub(crate) use options::{Durability, WriteBehindOptions};
+pub use options::{Overload, Retry, Sync, WriteBehind};

@@ -59,12 +59,7 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self {
-            first: Duration::from_millis(100),
-            longest: Duration::from_secs(30),
-            attempts: 16,
-            age: None,
-        }
+        Self { first: Duration::from_millis(100), longest: Duration::from_secs(30), attempts: 16, age: None }
     }
 }
 
