@@ -26,6 +26,9 @@ use crate::store::Store;
 use crate::value::{CacheValue, DeleteStatus};
 use crate::write_behind::{DeadLetter, Redriven};
 
+/// How long tiers above a shared one keep an entry that another process may have replaced, unless they say otherwise.
+const SHARED_CAP: Duration = Duration::from_secs(30);
+
 /// Several tiers as one cache. Cheap to clone; all clones are the same cache.
 ///
 /// Dropping the last clone (regions count) stops the tiers after what they have queued; [`shutdown`](Self::shutdown)
@@ -446,6 +449,7 @@ impl CacheBuilder {
     /// something, a format or compressor that could not be read back. [`ErrorKind::Unavailable`] if a required tier
     /// does not come up.
     pub async fn build(mut self) -> Result<Cache> {
+        self.composition.cap_above_shared(SHARED_CAP);
         let composition = &self.composition;
         if composition.tiers.is_empty() {
             return Err(config("a cache needs at least one tier; add one with `.tier(…)`"));
@@ -457,7 +461,7 @@ impl CacheBuilder {
         }
         let mut labels = HashSet::new();
         for tier in &composition.tiers {
-            tier.validate()?;
+            tier.validate(&self.runtime)?;
             if !labels.insert(tier.label.as_str()) {
                 let message = format!("two tiers are labelled `{}`; name one with `Tier::label`", tier.label);
                 return Err(config(message));

@@ -83,7 +83,7 @@ impl Store {
         let object: Object = value;
         self.check(&object).await.map_err(|error| error.for_key(key))?;
         let began = Began::now(&self.engine.runtime);
-        let result = self.engine.set(key, &object, &self.ty, self.life(ttl)).await;
+        let result = self.engine.set(key, object, &self.ty, self.life(ttl)).await;
         self.shared.meter.wrote(result.is_ok(), began, &self.engine.runtime);
         result
     }
@@ -104,7 +104,7 @@ impl Store {
         let life = Meta { expire: value.expire(), stale: value.stale(), ..self.life(None) };
         let object: Object = value.into_inner();
         self.check(&object).await.map_err(|error| error.for_key(key))?;
-        self.engine.set(key, &object, &self.ty, life).await
+        self.engine.set(key, object, &self.ty, life).await
     }
 
     /// # Errors

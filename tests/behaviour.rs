@@ -137,6 +137,8 @@ mod behaviour {
                     json_entries_are_read_after_a_change_to_postcard
                     a_new_format_is_used_for_what_is_written_next
                     every_format_and_compressor_reads_back
+                    tiers_of_one_codec_share_an_encoding
+                    refills_of_one_codec_share_an_encoding
                 }
                 frames {
                     damaged_entries_are_counted_misses

@@ -6,6 +6,7 @@ mod codec {
     mod codecs;
     mod frames;
     mod hostile;
+    mod pace;
     mod pool;
     mod support;
     mod types;

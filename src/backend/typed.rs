@@ -8,7 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Backend, BackendResult, Holds};
-use crate::codec::{self, Compressor, Format, Known, MAX_VALUE, Typed, ValueType, contained, frame};
+use crate::codec::{
+    self, Compressor, Format, Known, MAX_VALUE, Scratch, Tools, Typed, ValueType, contained, frame,
+};
 use crate::error::{Error, ErrorKind};
 use crate::key::CacheKey;
 use crate::value::{CacheValue, DeleteStatus, Entry, Meta, Object, Payload, Raw};
@@ -127,6 +129,10 @@ impl<B: Backend + ?Sized> CacheBackend for B {
     }
 }
 
+/// What all backends by themselves share.
+static SCRATCH: Scratch = Scratch::new(4);
+static TOOLS: Tools<'_> = Tools { max_value: MAX_VALUE, work: None, scratch: &SCRATCH };
+
 /// What the backend holds of a value.
 fn prepare<T>(
     backend: &(impl Backend + ?Sized),
@@ -145,7 +151,7 @@ where
     }
     let (format, compressor) = (backend.value_format(), backend.compressor());
     let write = |out: &mut Vec<u8>| ty.write(&value, format, out);
-    let encoded = codec::encode(write, ty.type_name(), format, compressor, MAX_VALUE, None)?;
+    let encoded = codec::encode(write, ty.type_name(), format, compressor, TOOLS)?;
     Ok(Payload::Bytes(encoded.seal(key, &meta)))
 }
 
@@ -163,7 +169,7 @@ where
     let (header, payload) = frame::open(raw, key)?;
     let known = Own { format, compressor };
     let read = |bytes: &[u8], format: &dyn Format| ty.decode(bytes, format);
-    let object = codec::decode(&header, &payload, TypeId::of::<T>(), &known, MAX_VALUE, None, read)?;
+    let object = codec::decode(&header, &payload, TypeId::of::<T>(), &known, TOOLS, read)?;
     Ok((object, header.meta))
 }
 

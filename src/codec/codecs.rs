@@ -5,12 +5,14 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::coding::{self, Known, contained};
+use super::coding::{self, Known, Tools, contained};
 use super::compressor::{Compressor, built_in_compressor};
 use super::format::{Format, built_in_format};
 use super::frame::{Encoded, Header};
 use super::options::CodecOptions;
+use super::pace::{CodecRate, Job, Pace, SMALL, Way};
 use super::pool::CodecPool;
+use super::scratch::Scratch;
 use super::stats::{CodecStats, Counters, Direction, add};
 use super::typed::ValueType;
 use super::work::{CodecWork, Work, timed};
@@ -25,6 +27,23 @@ pub struct Codecs {
     pool: Arc<CodecPool>,
     counters: Counters,
     work: Option<CodecWork>,
+    pace: Pace,
+    scratch: Scratch,
+    runtime: RuntimeHandle,
+}
+
+/// The first limits, until enough was measured.
+const FIRST: usize = 16 << 10;
+const FIRST_COMPRESS: usize = 4 << 10;
+
+/// Above this encoded size a value is dropped on the pool: freeing what hangs off it takes time too.
+const LARGE: usize = 64 << 10;
+
+/// Up to how many bytes work is done in place, and whether it is to be measured.
+#[derive(Clone, Copy)]
+struct Limit {
+    bytes: usize,
+    measured: Option<Job>,
 }
 
 impl Codecs {
@@ -45,7 +64,10 @@ impl Codecs {
         options.validate()?;
         let workers = options.workers.unwrap_or_else(|| runtime.parallelism().saturating_sub(1).max(1));
         let pool = CodecPool::new(runtime.clone(), workers, options.queue);
-        Ok(Arc::new(Self { options, pool, counters: Counters::default(), work }))
+        // Two for each worker, and as many again for what is coded in place.
+        let (pace, scratch) = (Pace::new(options.inline_budget), Scratch::new(2 * workers + 2));
+        let (counters, runtime) = (Counters::default(), runtime.clone());
+        Ok(Arc::new(Self { options, pool, counters, work, pace, scratch, runtime }))
     }
 
     /// Whether what `backend` encodes with can be read again; to be asked once per tier.
@@ -80,7 +102,7 @@ impl Codecs {
         format: &dyn Format,
         compressor: &dyn Compressor,
     ) -> Result<Encoded> {
-        self.encode_counted(value, ty, format, compressor, &self.counters.inline)
+        self.encode_counted(value, ty, format, compressor, &self.counters.inline, None)
     }
 
     /// Decodes a payload here and now, with the format and compressor that its header names.
@@ -89,7 +111,7 @@ impl Codecs {
     /// [`ErrorKind::Decode`] if the bytes are damaged, too large, of an unknown format or not of the type;
     /// [`ErrorKind::Panicked`] if the type, format or compressor panics on them.
     pub fn decode_now(&self, header: &Header, payload: &Raw, ty: &dyn ValueType) -> Result<Object> {
-        self.decode_counted(header, payload, ty, &self.counters.inline)
+        self.decode_counted(header, payload, ty, &self.counters.inline, None)
     }
 
     /// Encodes `value` as `backend` wants it: in place if it is small, else on the pool. If the future is dropped, a
@@ -103,17 +125,40 @@ impl Codecs {
         ty: Arc<dyn ValueType>,
         backend: Arc<dyn Backend>,
     ) -> Result<Encoded> {
-        let limit = match backend.compressor().id() {
-            0 => self.options.inline_encode,
-            _ => self.options.inline_compress.min(self.options.inline_encode),
+        let (encoded, _) = self.encode_copies(value, ty, backend, 0).await?;
+        Ok(encoded)
+    }
+
+    /// As [`encode`](Self::encode), with `copies` of it, made where it is.
+    pub(crate) async fn encode_copies(
+        self: &Arc<Self>,
+        value: Object,
+        ty: Arc<dyn ValueType>,
+        backend: Arc<dyn Backend>,
+        copies: usize,
+    ) -> Result<(Encoded, Vec<Encoded>)> {
+        let copied = move |encoded: Encoded| {
+            let copies = vec![encoded.clone(); copies];
+            (encoded, copies)
         };
-        if !exceeds(&value, &*ty, limit) {
-            return self.encode_now(&value, &*ty, backend.value_format(), backend.compressor());
+        let limit = self.encode_limit(backend.value_format().id(), backend.compressor().id());
+        let measured = if !exceeds(&value, &*ty, limit.bytes.min(SMALL)) {
+            Some(None)
+        } else if limit.bytes > SMALL && !exceeds(&value, &*ty, limit.bytes) {
+            Some(limit.measured)
+        } else {
+            None
+        };
+        if let Some(measured) = measured {
+            let (format, compressor, place) =
+                (backend.value_format(), backend.compressor(), &self.counters.inline);
+            return self.encode_counted(&value, &*ty, format, compressor, place, measured).map(copied);
         }
         let this = Arc::clone(self);
         let job = move || {
-            let (format, compressor) = (backend.value_format(), backend.compressor());
-            this.encode_counted(&value, &*ty, format, compressor, &this.counters.pooled)
+            let (format, compressor, place) =
+                (backend.value_format(), backend.compressor(), &this.counters.pooled);
+            this.encode_counted(&value, &*ty, format, compressor, place, limit.measured).map(copied)
         };
         self.pool.run(job).await?
     }
@@ -129,11 +174,14 @@ impl Codecs {
         payload: Raw,
         ty: Arc<dyn ValueType>,
     ) -> Result<Object> {
-        if header.plain_len.max(payload.len()) <= self.options.inline_decode {
-            return self.decode_now(&header, &payload, &*ty);
+        let limit = self.decode_limit(&header);
+        let size = header.plain_len.max(payload.len());
+        if size <= limit.bytes {
+            let measured = limit.measured.filter(|_| size >= SMALL);
+            return self.decode_counted(&header, &payload, &*ty, &self.counters.inline, measured);
         }
         let this = Arc::clone(self);
-        let job = move || this.decode_counted(&header, &payload, &*ty, &this.counters.pooled);
+        let job = move || this.decode_counted(&header, &payload, &*ty, &this.counters.pooled, limit.measured);
         self.pool.run(job).await?
     }
 
@@ -148,7 +196,7 @@ impl Codecs {
         ty: Arc<dyn ValueType>,
         backend: Arc<dyn Backend>,
     ) -> Result<()> {
-        if !exceeds(&value, &*ty, self.options.inline_encode) {
+        if !exceeds(&value, &*ty, self.options.inline_encode.unwrap_or(FIRST)) {
             return contained(|| ty.check(&value, backend.value_format()));
         }
         self.pool.run(move || ty.check(&value, backend.value_format())).await?
@@ -159,10 +207,23 @@ impl Codecs {
     /// # Errors
     /// [`ErrorKind::Panicked`] if the application's weigher panics, [`ErrorKind::Overloaded`] if the pool is full.
     pub async fn weigh(self: &Arc<Self>, value: Object, ty: Arc<dyn ValueType>) -> Result<u32> {
-        if !exceeds(&value, &*ty, self.options.inline_encode) {
+        if !exceeds(&value, &*ty, self.options.inline_encode.unwrap_or(FIRST)) {
             return contained(|| Ok(ty.weigh(&value)));
         }
         self.pool.run(move || ty.weigh(&value)).await
+    }
+
+    /// Drops a value of `plain_len` encoded bytes: on the pool if it is large and this is the last of it. Waits for
+    /// nothing, and drops it here if the pool is full.
+    pub(crate) fn discard(&self, value: Object, plain_len: usize) {
+        if plain_len > LARGE && Arc::strong_count(&value) == 1 {
+            self.pool.run_detached(move || drop(value));
+        }
+    }
+
+    /// What was measured of each format and compressor that was used so far.
+    pub fn rates(&self) -> Vec<CodecRate> {
+        self.pace.rates()
     }
 
     /// The counters so far.
@@ -180,6 +241,49 @@ impl Codecs {
         &self.options
     }
 
+    fn encode_limit(&self, format: u8, compressor: u8) -> Limit {
+        let job = Job { way: Way::Encode, format, compressor };
+        let options = &self.options;
+        let (fixed, first) = match compressor {
+            0 => (options.inline_encode, FIRST),
+            _ => (options.inline_compress, FIRST_COMPRESS),
+        };
+        let mut limit = match fixed {
+            Some(bytes) => Limit { bytes, measured: None },
+            None => Limit { bytes: self.pace.limit(job, first), measured: Some(job) },
+        };
+        limit.bytes = limit.bytes.min(options.inline_encode.unwrap_or(usize::MAX));
+        limit
+    }
+
+    fn decode_limit(&self, header: &Header) -> Limit {
+        let job = Job { way: Way::Decode, format: header.format, compressor: header.compressor };
+        match self.options.inline_decode {
+            Some(bytes) => Limit { bytes, measured: None },
+            None => Limit { bytes: self.pace.limit(job, FIRST), measured: Some(job) },
+        }
+    }
+
+    /// Runs `work`, whose result says how many plain bytes it was about, and measures it if it succeeds: hostile bytes
+    /// tell nothing.
+    fn measured<T>(
+        &self,
+        job: Option<Job>,
+        work: impl FnOnce() -> Result<T>,
+        bytes: impl FnOnce(&T) -> usize,
+    ) -> Result<T> {
+        let Some(job) = job else { return work() };
+        let began = self.runtime.now();
+        let output = work()?;
+        self.pace.note(job, bytes(&output), began, self.runtime.now());
+        Ok(output)
+    }
+
+    fn tools(&self) -> Tools<'_> {
+        let (max_value, work) = (self.options.max_value, self.work.as_ref());
+        Tools { max_value, work, scratch: &self.scratch }
+    }
+
     fn encode_counted(
         &self,
         value: &Object,
@@ -187,10 +291,12 @@ impl Codecs {
         format: &dyn Format,
         compressor: &dyn Compressor,
         place: &Direction,
+        measured: Option<Job>,
     ) -> Result<Encoded> {
         add(&place.encode, 1);
         let encode = || contained(|| self.encode_value(value, ty, format, compressor));
-        let result = timed(self.work.as_ref(), Work::Encode, encode);
+        let encode = || timed(self.work.as_ref(), Work::Encode, encode);
+        let result = self.measured(measured, encode, Encoded::plain_len);
         match &result {
             Ok(encoded) => add(&self.counters.bytes.encode, encoded.payload().len()),
             Err(_) => add(&self.counters.failures.encode, 1),
@@ -207,7 +313,7 @@ impl Codecs {
     ) -> Result<Encoded> {
         self.accepts(format, compressor)?;
         let write = |out: &mut Vec<u8>| ty.encode(value, format, out);
-        coding::encode(write, ty.type_name(), format, compressor, self.options.max_value, self.work.as_ref())
+        coding::encode(write, ty.type_name(), format, compressor, self.tools())
     }
 
     fn decode_counted(
@@ -216,11 +322,13 @@ impl Codecs {
         payload: &Raw,
         ty: &dyn ValueType,
         place: &Direction,
+        measured: Option<Job>,
     ) -> Result<Object> {
         add(&place.decode, 1);
         add(&self.counters.bytes.decode, payload.len());
         let decode = || contained(|| self.decode_value(header, payload, ty));
-        let result = timed(self.work.as_ref(), Work::Decode, decode);
+        let decode = || timed(self.work.as_ref(), Work::Decode, decode);
+        let result = self.measured(measured, decode, |_| header.plain_len);
         if result.is_err() {
             add(&self.counters.failures.decode, 1);
         }
@@ -229,7 +337,7 @@ impl Codecs {
 
     fn decode_value(&self, header: &Header, payload: &Raw, ty: &dyn ValueType) -> Result<Object> {
         let read = |bytes: &[u8], format: &dyn Format| ty.decode(bytes, format);
-        coding::decode(header, payload, ty.of_type(), self, self.options.max_value, self.work.as_ref(), read)
+        coding::decode(header, payload, ty.of_type(), self, self.tools(), read)
     }
 }
 

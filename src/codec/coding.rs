@@ -8,6 +8,7 @@ use super::compressor::Compressor;
 use super::format::Format;
 use super::frame::{Encoded, Header};
 use super::pool::panicked;
+use super::scratch::Scratch;
 use super::work::{CodecWork, Work, timed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::panic_message;
@@ -24,61 +25,110 @@ pub(crate) trait Known {
     fn compressor(&self, id: u8, dictionary: u32) -> Option<&dyn Compressor>;
 }
 
+/// What encoding and decoding work with.
+#[derive(Clone, Copy)]
+pub(crate) struct Tools<'a> {
+    /// The largest encoded value in bytes.
+    pub(crate) max_value: usize,
+    pub(crate) work: Option<&'a CodecWork>,
+    pub(crate) scratch: &'a Scratch,
+}
+
 /// Encodes what `write` appends. It is stored plain where compression does not make it shorter.
 ///
 /// # Errors
-/// [`ErrorKind::TooLarge`] above `limit`; otherwise what `write` or the compressor reports.
+/// [`ErrorKind::TooLarge`] above the limit; otherwise what `write` or the compressor reports.
 pub(crate) fn encode(
     write: impl FnOnce(&mut Vec<u8>) -> Result<()>,
     type_name: &str,
     format: &dyn Format,
     compressor: &dyn Compressor,
-    limit: usize,
-    work: Option<&CodecWork>,
+    tools: Tools<'_>,
 ) -> Result<Encoded> {
-    let mut buffer = Encoded::buffer(192);
+    let packs = compressor.id() != 0;
+    // What is compressed does not keep its plain form: that passes through a buffer used again.
+    let mut buffer = Encoded::buffer_in(if packs { tools.scratch.take() } else { Vec::new() }, 192);
     write(&mut buffer)?;
     let plain = Encoded::appended(&buffer).ok_or_else(|| cut_into(format.name()))?;
     let size = plain.len();
-    if size > limit {
-        let message = format!("a `{type_name}` of {size} bytes is over the limit of {limit}");
+    if size > tools.max_value {
+        let message = format!("a `{type_name}` of {size} bytes is over the limit of {}", tools.max_value);
         return Err(Error::new(ErrorKind::TooLarge, message));
     }
-    if compressor.id() != 0 && size > 0 && size >= compressor.min_size() {
-        let mut packed = Encoded::buffer(size);
-        timed(work, Work::Compress, || compressor.compress(plain, &mut packed))?;
-        let length = Encoded::appended(&packed).ok_or_else(|| cut_into(compressor.name()))?.len();
-        if length < size {
-            let (id, dictionary) = (compressor.id(), compressor.dictionary());
-            return Ok(Encoded::packed(packed, format.id(), id, dictionary, size));
-        }
+    if !packs {
+        return Ok(Encoded::plain(buffer, format.id(), format.alignment()));
     }
-    Ok(Encoded::plain(buffer, format.id(), format.alignment()))
+    if size > 0 && size >= compressor.min_size() {
+        // The compressor asks for room for the worst case; what is stored takes what it needs.
+        let mut out = tools.scratch.take();
+        timed(tools.work, Work::Compress, || compressor.compress(plain, &mut out))?;
+        if out.is_empty() {
+            return Err(cut_into(compressor.name()));
+        }
+        if out.len() < size {
+            let (id, dictionary) = (compressor.id(), compressor.dictionary());
+            let encoded = Encoded::packed(Encoded::copied(&out), format.id(), id, dictionary, size);
+            tools.scratch.give(out);
+            tools.scratch.give(buffer);
+            return Ok(encoded);
+        }
+        tools.scratch.give(out);
+    }
+    let encoded = Encoded::plain(Encoded::copied(plain), format.id(), format.alignment());
+    tools.scratch.give(buffer);
+    Ok(encoded)
 }
 
 /// Decodes a payload: `read` gets the plain bytes and their format. Cheap checks come first; nothing is allocated by a
 /// size that has not been checked.
 ///
 /// # Errors
-/// [`ErrorKind::Decode`] if the bytes are damaged, over `limit` or of an unknown format; otherwise what `read` reports.
+/// [`ErrorKind::Decode`] if the bytes are damaged, over the limit or of an unknown format; otherwise what `read`
+/// reports.
 pub(crate) fn decode<T>(
     header: &Header,
     payload: &[u8],
     ty: TypeId,
     known: &impl Known,
-    limit: usize,
-    work: Option<&CodecWork>,
+    tools: Tools<'_>,
     read: impl FnOnce(&[u8], &dyn Format) -> Result<T>,
 ) -> Result<T> {
-    let size = header.plain_len;
-    if size > limit || payload.len() > limit {
-        return Err(damaged(format!("the value claims {size} bytes, over the limit of {limit}")));
-    }
+    check_size(header, payload, tools.max_value)?;
     let format = known.format(header.format, ty).ok_or_else(|| unknown("format", header.format))?;
     header.verify(payload)?;
     if header.compressor == 0 {
         return read(payload, format);
     }
+    let mut plain = tools.scratch.take();
+    unpack(header, payload, known, tools.work, &mut plain)?;
+    let result = read(&plain, format);
+    tools.scratch.give(plain);
+    result
+}
+
+/// Whether a payload is within the limit, by its own length and by what its header claims.
+///
+/// # Errors
+/// [`ErrorKind::Decode`] if it is not.
+pub(super) fn check_size(header: &Header, payload: &[u8], limit: usize) -> Result<()> {
+    let size = header.plain_len;
+    if size > limit || payload.len() > limit {
+        return Err(damaged(format!("the value claims {size} bytes, over the limit of {limit}")));
+    }
+    Ok(())
+}
+
+/// Appends the plain form of a compressed payload whose size and checksum were checked.
+///
+/// # Errors
+/// [`ErrorKind::Decode`] if it is damaged, or its compressor is not known.
+pub(super) fn unpack(
+    header: &Header,
+    payload: &[u8],
+    known: &impl Known,
+    work: Option<&CodecWork>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
     let compressor = known.compressor(header.compressor, header.dictionary).ok_or_else(|| {
         if header.dictionary == 0 {
             unknown("compressor", header.compressor)
@@ -86,11 +136,15 @@ pub(crate) fn decode<T>(
             unknown(&format!("dictionary {} of compressor", header.dictionary), header.compressor)
         }
     })?;
-    let plain = timed(work, Work::Decompress, || compressor.decompress(payload, size))?;
-    if plain.len() != size {
-        return Err(damaged(format!("the value unpacked to {} bytes, not to {size}", plain.len())));
+    let (start, size) = (out.len(), header.plain_len);
+    timed(work, Work::Decompress, || compressor.decompress_into(payload, size, out))?;
+    match out.len().checked_sub(start) {
+        Some(length) if length == size => Ok(()),
+        length => {
+            let length = length.unwrap_or(0);
+            Err(damaged(format!("the value unpacked to {length} bytes, not to {size}")))
+        }
     }
-    read(&plain, format)
 }
 
 /// Runs the code of users and formats; a panic in it is an error.

@@ -1,7 +1,7 @@
 //! Compressors: how encoded bytes shrink.
 
 use crate::error::Result;
-#[cfg(any(feature = "gzip", feature = "zstd"))]
+#[cfg(feature = "gzip")]
 use crate::error::{Error, ErrorKind};
 
 /// A compression algorithm.
@@ -22,6 +22,12 @@ pub trait Compressor: Send + Sync + 'static {
         0
     }
 
+    /// How hard it tries, on a scale of its own. Tiers whose compressors agree in id, dictionary, level and smallest size
+    /// share one encoding. Default: 0.
+    fn level(&self) -> i32 {
+        0
+    }
+
     /// Appends the compressed form of `plain` to `out`. The engine stores the plain form if it is not longer.
     ///
     /// # Errors
@@ -34,6 +40,21 @@ pub trait Compressor: Send + Sync + 'static {
     /// [`ErrorKind::Decode`](crate::ErrorKind::Decode) if `packed` is damaged or does not unpack to `size` bytes. Must
     /// not allocate more than about `size` bytes.
     fn decompress(&self, packed: &[u8], size: usize) -> Result<Vec<u8>>;
+
+    /// As [`decompress`](Self::decompress), appended to `out`: for compressors that can use a buffer again. What `out`
+    /// holds after an error is of no interest.
+    ///
+    /// # Errors
+    /// As [`decompress`](Self::decompress).
+    fn decompress_into(&self, packed: &[u8], size: usize, out: &mut Vec<u8>) -> Result<()> {
+        let plain = self.decompress(packed, size)?;
+        if out.is_empty() {
+            *out = plain;
+        } else {
+            out.extend_from_slice(&plain);
+        }
+        Ok(())
+    }
 }
 
 /// The engine's compressor with `id`, without a dictionary.
@@ -43,7 +64,7 @@ pub(crate) fn built_in_compressor(id: u8) -> Option<&'static dyn Compressor> {
         #[cfg(feature = "gzip")]
         1 => &GzipCompressor::DEFAULT,
         #[cfg(feature = "zstd")]
-        2 => &ZstdCompressor::DEFAULT,
+        2 => &super::ZstdCompressor::DEFAULT,
         _ => return None,
     })
 }
@@ -117,6 +138,10 @@ impl Compressor for GzipCompressor {
         self.min_size
     }
 
+    fn level(&self) -> i32 {
+        self.level.cast_signed()
+    }
+
     fn compress(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::new(self.level));
         std::io::Write::write_all(&mut encoder, plain)
@@ -125,83 +150,23 @@ impl Compressor for GzipCompressor {
     }
 
     fn decompress(&self, packed: &[u8], size: usize) -> Result<Vec<u8>> {
+        let mut plain = Vec::new();
+        self.decompress_into(packed, size, &mut plain)?;
+        Ok(plain)
+    }
+
+    fn decompress_into(&self, packed: &[u8], size: usize, out: &mut Vec<u8>) -> Result<()> {
         use std::io::Read as _;
         let mut decoder = flate2::bufread::GzDecoder::new(packed);
-        let mut plain = Vec::with_capacity(size);
+        let start = out.len();
+        out.reserve(size);
         // One byte more than stated tells a longer one; the end of the data must be seen for its checksum.
-        let read = (&mut decoder).take(size as u64 + 1).read_to_end(&mut plain);
+        let read = (&mut decoder).take(size as u64 + 1).read_to_end(out);
         read.map_err(|e| Error::new(ErrorKind::Decode, "the gzip data is damaged").with_source(e))?;
-        if plain.len() == size && decoder.get_ref().is_empty() {
-            Ok(plain)
+        if out.len() - start == size && decoder.get_ref().is_empty() {
+            Ok(())
         } else {
             Err(Error::new(ErrorKind::Decode, "the gzip data is not as long as stated"))
-        }
-    }
-}
-
-/// Zstandard. Default: level 3, values under 256 bytes stay plain.
-#[cfg(feature = "zstd")]
-#[derive(Debug, Clone, Copy)]
-pub struct ZstdCompressor {
-    level: i32,
-    min_size: usize,
-}
-
-#[cfg(feature = "zstd")]
-impl Default for ZstdCompressor {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
-
-#[cfg(feature = "zstd")]
-impl ZstdCompressor {
-    const DEFAULT: Self = Self { level: 3, min_size: 256 };
-
-    /// With `level` from 1 (fast) to 22 (small); values outside are brought into that range.
-    pub fn new(level: i32) -> Self {
-        Self { level: level.clamp(1, 22), ..Self::default() }
-    }
-
-    /// Values shorter than `bytes` are stored plain.
-    #[must_use]
-    pub fn with_min_size(mut self, bytes: usize) -> Self {
-        self.min_size = bytes;
-        self
-    }
-}
-
-#[cfg(feature = "zstd")]
-impl Compressor for ZstdCompressor {
-    fn id(&self) -> u8 {
-        2
-    }
-
-    fn name(&self) -> &'static str {
-        "zstd"
-    }
-
-    fn min_size(&self) -> usize {
-        self.min_size
-    }
-
-    fn compress(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        let start = out.len();
-        out.resize(start + zstd::zstd_safe::compress_bound(plain.len()), 0);
-        let written = zstd::bulk::compress_to_buffer(plain, &mut out[start..], self.level)
-            .map_err(|e| Error::new(ErrorKind::Encode, "zstd could not compress the value").with_source(e))?;
-        out.truncate(start + written);
-        Ok(())
-    }
-
-    fn decompress(&self, packed: &[u8], size: usize) -> Result<Vec<u8>> {
-        // Allocates what the zstd frame states, and refuses one that states more than `size`.
-        let plain = zstd::bulk::decompress(packed, size)
-            .map_err(|e| Error::new(ErrorKind::Decode, "the zstd data is damaged").with_source(e))?;
-        if plain.len() == size {
-            Ok(plain)
-        } else {
-            Err(Error::new(ErrorKind::Decode, "the zstd data is shorter than stated"))
         }
     }
 }

@@ -49,6 +49,9 @@ const PADDING: u8 = 0;
 /// Free bytes before a payload that is being encoded. Longer headers (extensions, odd times) cost one copy.
 const HEAD_ROOM: usize = 64;
 
+/// Unused bytes of a frame's buffer that are never worth a move.
+const SLACK: usize = 512;
+
 /// The longest header without extensions and checksum: everything present, every varint at its longest.
 const MAX_FIXED: usize = 128;
 
@@ -177,6 +180,21 @@ impl Header {
     }
 }
 
+/// The stamp of what looks like a frame, without checking anything: for stores that compare stamps.
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+pub(crate) fn peek_stamp(raw: &[u8]) -> Option<Stamp> {
+    let mut reader = Reader::new(raw);
+    if reader.array::<2>()? != MAGIC || reader.byte()? != VERSION {
+        return None;
+    }
+    let [flags, _format, _compressor] = reader.array()?;
+    if flags & DICTIONARY != 0 {
+        reader.varint()?;
+    }
+    let time = reader.array().map(u64::from_le_bytes)?;
+    Some(Stamp { time, node: reader.array().map(u32::from_le_bytes)? })
+}
+
 /// Opens the frame that a store returned for `key`. The payload is a slice of `raw`, not a copy, and still unchecked:
 /// [`Header::verify`] does that when it is decoded.
 ///
@@ -197,8 +215,7 @@ pub fn open(raw: &Raw, key: &CacheKey) -> Result<(Header, Raw)> {
 /// As [`Header::parse`].
 pub(crate) fn restamp(raw: &Raw, stamp: Stamp) -> Result<Raw> {
     let header = Header::parse(raw)?;
-    let mut buffer = Encoded::buffer(header.payload_len);
-    buffer.extend_from_slice(&raw[header.header_len..]);
+    let buffer = Encoded::copied(&raw[header.header_len..]);
     let mut extensions = Vec::new();
     for (kind, bytes) in header.extensions() {
         extensions.push(kind);
@@ -235,20 +252,32 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// An empty buffer with the head-room, and space for `capacity` bytes of payload.
-    pub(super) fn buffer(capacity: usize) -> Vec<u8> {
-        let mut buffer = Vec::with_capacity(HEAD_ROOM + capacity);
+    /// `buffer`, emptied, with the head-room and space for `capacity` bytes of payload at least.
+    pub(crate) fn buffer_in(mut buffer: Vec<u8>, capacity: usize) -> Vec<u8> {
+        buffer.clear();
+        buffer.reserve_exact(HEAD_ROOM + capacity);
         buffer.resize(HEAD_ROOM, 0);
         buffer
     }
 
-    /// What has been appended to a [`buffer`](Self::buffer); `None` if that was cut into.
+    /// A buffer of exactly this payload.
+    pub(super) fn copied(payload: &[u8]) -> Vec<u8> {
+        let mut buffer = Self::buffer_in(Vec::new(), payload.len());
+        buffer.extend_from_slice(payload);
+        buffer
+    }
+
+    /// What has been appended to a [`buffer_in`](Self::buffer_in); `None` if that was cut into.
     pub(super) fn appended(buffer: &[u8]) -> Option<&[u8]> {
         buffer.get(HEAD_ROOM..)
     }
 
-    /// A plain payload that was appended to a [`buffer`](Self::buffer).
-    pub(super) fn plain(buffer: Vec<u8>, format: u8, alignment: usize) -> Self {
+    /// A plain payload that was appended to a [`buffer_in`](Self::buffer_in).
+    pub(crate) fn plain(mut buffer: Vec<u8>, format: u8, alignment: usize) -> Self {
+        // A store keeps what is not used too. Little of it is not worth a move.
+        if buffer.capacity() - buffer.len() > SLACK.max(buffer.len() / 8) {
+            buffer.shrink_to_fit();
+        }
         let payload = &buffer[HEAD_ROOM..];
         let (plain_len, checksum) = (payload.len(), checksum(payload));
         let alignment = alignment.clamp(1, 64);
@@ -256,7 +285,7 @@ impl Encoded {
         Self { buffer, format, compressor: 0, dictionary: 0, plain_len, alignment, checksum, extensions }
     }
 
-    /// A compressed payload that was appended to a [`buffer`](Self::buffer). It needs no alignment.
+    /// A compressed payload that was appended to a [`buffer_in`](Self::buffer_in). It needs no alignment.
     pub(super) fn packed(
         buffer: Vec<u8>,
         format: u8,

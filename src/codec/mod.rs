@@ -36,37 +36,43 @@ mod format;
 pub mod frame;
 mod guard;
 mod options;
+mod pace;
 mod pool;
 #[cfg(feature = "rkyv_format")]
 mod rkyv;
 #[cfg(feature = "ron")]
 mod ron;
+mod scratch;
 mod stats;
 mod typed;
 mod varint;
 mod work;
+#[cfg(feature = "zstd")]
+mod zstd;
 
 #[cfg(feature = "bincode")]
 pub use bincode::BincodeFormat;
 pub use codecs::Codecs;
-pub(crate) use coding::{Known, MAX_VALUE, contained, decode, encode};
+pub(crate) use coding::{Known, MAX_VALUE, Tools, contained, decode, encode};
 #[cfg(feature = "gzip")]
 pub use compressor::GzipCompressor;
-#[cfg(feature = "zstd")]
-pub use compressor::ZstdCompressor;
 pub(crate) use compressor::built_in_compressor;
 pub use compressor::{Compressor, PassthroughCompressor};
 pub(crate) use format::built_in_format;
 pub use format::{Format, JsonFormat, PostcardFormat, TypedFormat, Visit};
 pub use frame::{Encoded, Header};
 pub use options::CodecOptions;
+pub use pace::CodecRate;
 pub use pool::CodecPool;
 #[cfg(feature = "rkyv_format")]
 pub use rkyv::RkyvFormat;
 #[cfg(feature = "ron")]
 pub use ron::RonFormat;
+pub(crate) use scratch::Scratch;
 pub use stats::CodecStats;
 pub(crate) use typed::{Typed, Weigher};
 pub use typed::{ValueType, value_type};
 pub(crate) use varint::{Reader, put_varint};
 pub(crate) use work::CodecWork;
+#[cfg(feature = "zstd")]
+pub use zstd::ZstdCompressor;

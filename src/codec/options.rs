@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::coding::MAX_VALUE;
 use super::compressor::Compressor;
@@ -22,9 +23,11 @@ pub struct CodecOptions {
     pub(super) workers: Option<usize>,
     pub(super) queue: usize,
     pub(super) max_value: usize,
-    pub(super) inline_decode: usize,
-    pub(super) inline_encode: usize,
-    pub(super) inline_compress: usize,
+    /// `None`: as measured.
+    pub(super) inline_decode: Option<usize>,
+    pub(super) inline_encode: Option<usize>,
+    pub(super) inline_compress: Option<usize>,
+    pub(super) inline_budget: Duration,
     pub(super) formats: Vec<Arc<dyn Format>>,
     pub(super) compressors: Vec<Arc<dyn Compressor>>,
 }
@@ -35,9 +38,10 @@ impl Default for CodecOptions {
             workers: None,
             queue: 1024,
             max_value: MAX_VALUE,
-            inline_decode: 16 << 10,
-            inline_encode: 16 << 10,
-            inline_compress: 4 << 10,
+            inline_decode: None,
+            inline_encode: None,
+            inline_compress: None,
+            inline_budget: Duration::from_micros(30),
             formats: Vec::new(),
             compressors: Vec::new(),
         }
@@ -67,25 +71,40 @@ impl CodecOptions {
         self
     }
 
-    /// Up to how many bytes, unpacked, a value is decoded in place; 0: always on the pool. Default: 16 KiB.
+    /// How long encoding or decoding a value may be expected to keep the caller's task busy; what would take longer
+    /// goes to the pool. Default: 30 µs.
+    ///
+    /// What to expect is measured while the cache works, for each format and compressor, encoding and decoding apart,
+    /// in nanoseconds per byte. Values of up to 1 KiB are always coded in place, those above 256 KiB always on the pool;
+    /// until enough was measured (and on a clock that stands still, a simulator's for example) the limit is 16 KiB, and
+    /// 4 KiB where values are compressed too. [`Inspection::codec_rates`](crate::Inspection::codec_rates) shows what
+    /// was measured. The limits below are fixed where they are set, and nothing is measured for them.
+    #[must_use]
+    pub fn inline_budget(mut self, budget: Duration) -> Self {
+        self.inline_budget = budget;
+        self
+    }
+
+    /// Up to how many bytes, unpacked, a value is decoded in place; 0: always on the pool. Default: as
+    /// [measured](Self::inline_budget).
     #[must_use]
     pub fn inline_decode(mut self, bytes: usize) -> Self {
-        self.inline_decode = bytes;
+        self.inline_decode = Some(bytes);
         self
     }
 
     /// Up to how many bytes (as postcard counts them) a value is encoded in place; 0: always on the pool.
-    /// Default: 16 KiB.
+    /// Default: as [measured](Self::inline_budget).
     #[must_use]
     pub fn inline_encode(mut self, bytes: usize) -> Self {
-        self.inline_encode = bytes;
+        self.inline_encode = Some(bytes);
         self
     }
 
-    /// As [`inline_encode`](Self::inline_encode), for values that are compressed too. Default: 4 KiB.
+    /// As [`inline_encode`](Self::inline_encode), for values that are compressed too.
     #[must_use]
     pub fn inline_compress(mut self, bytes: usize) -> Self {
-        self.inline_compress = bytes;
+        self.inline_compress = Some(bytes);
         self
     }
 
@@ -172,6 +191,7 @@ impl fmt::Debug for CodecOptions {
             .field("inline_decode", &self.inline_decode)
             .field("inline_encode", &self.inline_encode)
             .field("inline_compress", &self.inline_compress)
+            .field("inline_budget", &self.inline_budget)
             .field("formats", &self.formats.iter().map(|f| f.name()).collect::<Vec<_>>())
             .field("compressors", &self.compressors.iter().map(|c| c.name()).collect::<Vec<_>>())
             .finish()
@@ -224,12 +244,20 @@ impl Compressor for Of {
         self.0.compressor().min_size()
     }
 
+    fn level(&self) -> i32 {
+        self.0.compressor().level()
+    }
+
     fn compress(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
         self.0.compressor().compress(plain, out)
     }
 
     fn decompress(&self, packed: &[u8], size: usize) -> Result<Vec<u8>> {
         self.0.compressor().decompress(packed, size)
+    }
+
+    fn decompress_into(&self, packed: &[u8], size: usize, out: &mut Vec<u8>) -> Result<()> {
+        self.0.compressor().decompress_into(packed, size, out)
     }
 }
 

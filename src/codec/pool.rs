@@ -64,6 +64,18 @@ impl CodecPool {
         })
     }
 
+    /// Runs `job` and waits for nothing. If the queue is full it is dropped, here and now, and counted as refused.
+    pub(super) fn run_detached(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
+        let place = self.submit(Box::new(move |permit| {
+            // Nobody is left to be told.
+            let _ = catch_unwind(AssertUnwindSafe(job));
+            drop(permit);
+        }));
+        if let Ok(mut place) = place {
+            place.waiting = false;
+        }
+    }
+
     /// How many jobs run now.
     pub fn running(&self) -> usize {
         self.state().running

@@ -70,6 +70,9 @@ impl Engine {
         options: EngineOptions,
     ) -> Result<Arc<Self>> {
         let engine = Self::assemble(runtime, composition, options)?;
+        for tier in &engine.route.load_full().written {
+            tier.core.open_behind().await?;
+        }
         engine.await_tiers().await?;
         engine.runtime.spawn(tend(Arc::downgrade(&engine), engine.runtime.clone()));
         Ok(engine)
@@ -94,6 +97,14 @@ impl Engine {
         let core = |tier| TierCore::new(tier, &runtime, &order, &telling);
         let cores: Vec<_> = composition.tiers.into_iter().map(core).collect();
         Ok(Arc::new_cyclic(|this| {
+            for core in &cores {
+                let engine: Weak<Self> = Weak::clone(this);
+                core.on_outdated(Box::new(move |core, key| {
+                    if let Some(engine) = engine.upgrade() {
+                        engine.drop_outdated(core, key);
+                    }
+                }));
+            }
             let supervisor = supervisor::start(&runtime, this);
             let tiers = cores
                 .iter()

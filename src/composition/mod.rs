@@ -5,6 +5,7 @@
 
 mod backend;
 mod compose;
+mod encode;
 mod engine;
 mod policy;
 mod read;

@@ -326,7 +326,9 @@ impl Engine {
         mut missed: Vec<usize>,
     ) {
         missed.retain(|&index| index < found.tier && !route.tiers[index].core.options.read_only);
-        if missed.is_empty() || !self.wants_refill(route, key, found) {
+        // A replica may lag behind what the tiers above have dropped.
+        let lags = !route.tiers[found.tier].core.authoritative;
+        if missed.is_empty() || lags || !self.wants_refill(route, key, found) {
             return;
         }
         let refill = Refill {

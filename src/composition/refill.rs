@@ -9,6 +9,7 @@ use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::encode::Coding;
 use super::engine::Engine;
 use super::route::RouteTier;
 use crate::backend::Holds;
@@ -81,9 +82,7 @@ impl Handler for RefillLane {
             runtime.spawn(async move {
                 let _encoding = encoding;
                 if let Some(engine) = engine.upgrade() {
-                    for &index in &refill.tiers {
-                        engine.fill_tier(index, &refill, None).await;
-                    }
+                    engine.fill_others(&refill).await;
                 }
             });
         }
@@ -117,7 +116,10 @@ impl Engine {
         let route = self.route.load_full();
         let (ports, others): (Vec<_>, Vec<_>) = (0..route.tiers.len())
             .filter(|&index| !route.tiers[index].core.options.read_only)
-            .partition(|&index| route.tiers[index].core.port.is_some());
+            .partition(|&index| {
+                let core = &route.tiers[index].core;
+                core.port.is_some() && core.holds != Holds::Bytes
+            });
         refill.tiers = ports;
         for &index in &refill.tiers {
             let (done, filled) = oneshot::channel();
@@ -132,22 +134,42 @@ impl Engine {
         }
     }
 
+    /// Fills the tiers of the lane; those of bytes that share an encoding wait for one.
+    async fn fill_others(&self, refill: &Refill) {
+        let route = self.route.load_full();
+        let tiers: Vec<&RouteTier> = refill.tiers.iter().map(|&index| &route.tiers[index]).collect();
+        let codings = self.encode_for(&tiers, &refill.object, &refill.ty).await;
+        let now = self.runtime.wall();
+        let mut frames: Vec<Option<Entry>> = Vec::with_capacity(tiers.len());
+        for (tier, coding) in tiers.iter().zip(codings) {
+            let meta = refill.meta.capped(tier.core.options.ttl_cap, now);
+            frames.push(match coding {
+                Some(Coding::Own(encoded)) => {
+                    Some(Entry::new(Payload::Bytes(encoded.seal(&refill.key, &meta)), meta))
+                }
+                Some(Coding::SameAs(twin)) => frames[twin].clone(),
+                Some(Coding::Failed(_)) | None => None,
+            });
+        }
+        for ((&index, tier), frame) in refill.tiers.iter().zip(&tiers).zip(frames) {
+            match frame {
+                Some(entry) => send_fill(tier, refill, entry, None),
+                None if tier.core.holds == Holds::Bytes => Counters::one(&tier.core.counters.fills_dropped),
+                None => self.fill_tier(index, refill, None).await,
+            }
+        }
+    }
+
+    /// Fills a tier of objects.
     async fn fill_tier(&self, index: usize, refill: &Refill, done: Option<oneshot::Sender<()>>) {
         let route = self.route.load_full();
         let tier = &route.tiers[index];
-        match tier.core.holds {
-            Holds::Objects { .. } if is_unweighed(tier) => self.fill_object(tier, refill, 0, done),
-            Holds::Objects { .. } => {
-                let Ok(weight) = self.weigh(&refill.object, &refill.ty).await else {
-                    return Counters::one(&tier.core.counters.fills_dropped);
-                };
-                self.fill_object(tier, refill, weight, done);
-            }
-            Holds::Bytes => {
-                if self.fill_bytes(tier, refill).await.is_err() {
-                    Counters::one(&tier.core.counters.fills_dropped);
-                }
-            }
+        if is_unweighed(tier) {
+            return self.fill_object(tier, refill, 0, done);
+        }
+        match self.weigh(&refill.object, &refill.ty).await {
+            Ok(weight) => self.fill_object(tier, refill, weight, done),
+            Err(_) => Counters::one(&tier.core.counters.fills_dropped),
         }
     }
 
@@ -155,17 +177,6 @@ impl Engine {
         let meta = refill.meta.capped(tier.core.options.ttl_cap, self.runtime.wall());
         let payload = Payload::Object(Arc::clone(&refill.object), weight);
         send_fill(tier, refill, Entry::new(payload, meta), done);
-    }
-
-    async fn fill_bytes(&self, tier: &RouteTier, refill: &Refill) -> Result<()> {
-        let encoded = self
-            .codecs
-            .encode(Arc::clone(&refill.object), Arc::clone(&refill.ty), Arc::clone(&tier.core.backend))
-            .await?;
-        let meta = refill.meta.capped(tier.core.options.ttl_cap, self.runtime.wall());
-        let payload = Payload::Bytes(encoded.seal(&refill.key, &meta));
-        send_fill(tier, refill, Entry::new(payload, meta), None);
-        Ok(())
     }
 
     /// What a value weighs in a tier bounded by bytes; a large one is weighed on the pool.

@@ -84,6 +84,10 @@ impl Engine {
     async fn flush_tier(&self, tier: &RouteTier, deadline: Instant) -> Result<()> {
         let core = &tier.core;
         let flushed = async {
+            // First: should the store be away, what is queued is durable at least.
+            if let Some(synced) = core.behind.as_ref().and_then(|behind| behind.keeper.sync()) {
+                synced.await?;
+            }
             core.drain_behind().await;
             core.flush().await
         };
@@ -140,10 +144,19 @@ impl Engine {
         if let Some(letters) = letters {
             let _ = self.runtime.deadline(deadline, letters.settled()).await;
         }
+        let closed = match &core.behind {
+            Some(behind) => self.runtime.deadline(deadline, behind.keeper.close()).await,
+            None => Some(Ok(())),
+        };
         let (flushed, error) = match self.runtime.deadline(deadline, core.flush()).await {
             Some(Ok(())) => (true, None),
             Some(Err(error)) => (false, Some(error.to_string())),
             None => (false, Some("the deadline passed".to_owned())),
+        };
+        let (flushed, error) = match closed {
+            Some(Ok(())) => (flushed, error),
+            Some(Err(error)) => (false, Some(error.to_string())),
+            None => (false, Some("the journal was not closed in time".to_owned())),
         };
         core.retire();
         TierShutdown {

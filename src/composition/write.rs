@@ -10,12 +10,13 @@ use futures_channel::oneshot;
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
+use super::encode::Coding;
 use super::engine::Engine;
 use super::policy::WritePolicy;
 use super::read::{FAR, rejection};
 use super::refill::{is_oversized, is_unweighed};
 use super::route::{Route, RouteTier};
-use crate::backend::{Holds, Scope};
+use crate::backend::Scope;
 use crate::codec::{Encoded, ValueType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
@@ -23,8 +24,11 @@ use crate::observe::{Began, trace};
 use crate::order::{ClearWrite, Write};
 use crate::planted::{Plant, planted};
 use crate::runtime::{Address, BoxFuture, Envelope, Instant, RejectReason};
-use crate::tier::{Accepting, Change, ClearOp, Counters, Message, Mutation, Open, Settled, Settlement};
-use crate::value::{DeleteStatus, Entry, Meta, Object, Payload};
+use crate::tier::{
+    Accepting, Change, ClearOp, Counters, Message, Mutation, Open, Settled, Settlement, TierCore,
+};
+use crate::value::{DeleteStatus, Entry, Meta, Object, Payload, Stamp};
+use crate::write_behind::Written;
 
 /// Keys of one call under way at once, at most.
 const WINDOW: usize = 256;
@@ -67,7 +71,7 @@ impl Engine {
     pub(crate) async fn set(
         &self,
         key: &CacheKey,
-        object: &Object,
+        object: Object,
         ty: &Arc<dyn ValueType>,
         life: Meta,
     ) -> Result<()> {
@@ -77,7 +81,7 @@ impl Engine {
     async fn set_tiers(
         &self,
         key: &CacheKey,
-        object: &Object,
+        object: Object,
         ty: &Arc<dyn ValueType>,
         life: Meta,
     ) -> Result<()> {
@@ -88,9 +92,14 @@ impl Engine {
             // Disabled: what is never held needs no order.
             return Ok(());
         }
-        let prepared = self.prepare(&route, object, ty).await.map_err(|error| error.for_key(key))?;
+        let prepared = self.prepare(&route, &object, ty).await.map_err(|error| error.for_key(key))?;
+        let plain_len = |prepared: &Prepared| match prepared {
+            Prepared::Encoded(encoded) => encoded.plain_len(),
+            _ => 0,
+        };
+        let plain_len = prepared.iter().map(plain_len).max().unwrap_or(0);
         let (write, mutations) =
-            self.begin(&route, key, |write| self.seal(&route, object, life, write, prepared));
+            self.begin(&route, key, |write| self.seal(&route, &object, life, write, prepared));
         let stored: Vec<_> =
             mutations.iter().map(|planned| matches!(planned.mutation.change, Change::Set(_))).collect();
         if !stored.contains(&true) {
@@ -112,6 +121,7 @@ impl Engine {
             }
         };
         drop(write);
+        self.codecs.discard(object, plain_len);
         result
     }
 
@@ -144,18 +154,38 @@ impl Engine {
         Ok(if copies > 0 { DeleteStatus::Deleted(copies) } else { DeleteStatus::Missing })
     }
 
+    /// Another process wrote the key later, as the store of `newer` says: the other tiers drop the key at once, and what
+    /// is on its way to them is void. Those that compare are told the same by their stores.
+    pub(super) fn drop_outdated(&self, newer: &TierCore, key: &CacheKey) {
+        let route = self.route.load_full();
+        let is_older =
+            |tier: &&RouteTier| !std::ptr::eq(Arc::as_ptr(&tier.core), newer) && !tier.core.compares;
+        let older: Vec<_> = route.written.iter().filter(is_older).collect();
+        for tier in &older {
+            tier.core.announce(key);
+        }
+        let write = Write::begin(&self.order, &self.runtime, key.clone());
+        self.flights.detach(key);
+        let now = self.runtime.now();
+        for tier in older {
+            let deadline = now.after(tier.core.options.write_deadline);
+            let (mutation, _) = Mutation::new(&tier.core, &write, Change::Remove, deadline);
+            tier.core.arrive_at_once(mutation);
+        }
+    }
+
     /// Hides a scope in every tier at once, and has the backends record it.
     pub(crate) async fn clear(&self, scope: Scope) -> Result<()> {
         self.check_open()?;
         let route = self.route.load_full();
         let clear = Arc::new(ClearWrite::begin(&self.order, &self.runtime, scope));
         self.flights.detach_scope(&clear.scope);
-        for tier in &route.written {
-            tier.core.clear_behind(&clear.scope, clear.stamp);
-        }
-        let answers = route.written.iter().map(|tier| {
+        // Before anything is awaited: a change that is pending and covered must not be sent after this.
+        let forget = |tier: &RouteTier| tier.core.clear_behind(&clear.scope, clear.stamp);
+        let forgotten: Vec<_> = route.written.iter().map(forget).collect();
+        let answers = route.written.iter().zip(forgotten).map(|(tier, forgotten)| {
             let (op, answer) = ClearOp::new(&tier.core, &clear);
-            self.clear_tier(tier, Message::Clear(op), answer)
+            self.clear_tier(tier, Message::Clear(op), answer, forgotten)
         });
         let answers: Vec<_> = answers.collect();
         drop(clear);
@@ -168,9 +198,13 @@ impl Engine {
         tier: &RouteTier,
         message: Message,
         answer: oneshot::Receiver<Result<()>>,
+        forgotten: Option<Written>,
     ) -> Result<()> {
         let deadline = self.runtime.now().after(tier.core.options.write_deadline);
         let sent = async {
+            if let Some(forgotten) = forgotten {
+                forgotten.await?;
+            }
             // Rejected, it is recorded later: the tier keeps what is dropped here.
             let sent = tier.address.send(Envelope::new(message)).await;
             sent.map_err(|rejected| rejection(rejected.reason))?;
@@ -190,26 +224,22 @@ impl Engine {
         object: &Object,
         ty: &Arc<dyn ValueType>,
     ) -> Result<Vec<Prepared>> {
-        let mut prepared = Vec::with_capacity(route.written.len());
-        for (index, tier) in route.written.iter().enumerate() {
-            let twin = route.written[..index].iter().position(|other| same_frame(other, tier));
-            prepared.push(match (tier.core.holds, twin) {
-                (Holds::Objects { .. }, _) if is_unweighed(tier) => Prepared::Object(0),
-                (Holds::Objects { .. }, _) => {
-                    self.weigh(object, ty).await.map_or_else(Prepared::Failed, Prepared::Object)
+        let tiers: Vec<&RouteTier> = route.written.iter().collect();
+        let codings = self.encode_for(&tiers, object, ty).await;
+        let mut prepared = Vec::with_capacity(tiers.len());
+        for (tier, coding) in tiers.into_iter().zip(codings) {
+            prepared.push(match coding {
+                None if is_unweighed(tier) => Prepared::Object(0),
+                None => self.weigh(object, ty).await.map_or_else(Prepared::Failed, Prepared::Object),
+                Some(Coding::Own(encoded)) => Prepared::Encoded(encoded),
+                Some(Coding::SameAs(twin)) => Prepared::Shared(twin),
+                // The value's own doing: nothing is changed.
+                Some(Coding::Failed(error))
+                    if matches!(error.kind(), ErrorKind::Encode | ErrorKind::TooLarge) =>
+                {
+                    return Err(error.at_tier(&tier.core.label));
                 }
-                (Holds::Bytes, Some(twin)) => Prepared::Shared(twin),
-                (Holds::Bytes, None) => {
-                    let backend = Arc::clone(&tier.core.backend);
-                    match self.codecs.encode(Arc::clone(object), Arc::clone(ty), backend).await {
-                        Ok(encoded) => Prepared::Encoded(encoded),
-                        // The value's own doing: nothing is changed.
-                        Err(error) if matches!(error.kind(), ErrorKind::Encode | ErrorKind::TooLarge) => {
-                            return Err(error.at_tier(&tier.core.label));
-                        }
-                        Err(error) => Prepared::Failed(error),
-                    }
-                }
+                Some(Coding::Failed(error)) => Prepared::Failed(error),
             });
         }
         Ok(prepared)
@@ -267,6 +297,10 @@ impl Engine {
         // Before anything is sent: whoever sees the new value never sees the old one in a tier that is not written.
         for tier in route.read_only() {
             tier.core.overrule(key, write.stamp);
+        }
+        for tier in route.written.iter().filter(|tier| !tier.core.authoritative) {
+            // Its own entry of this very change is shown.
+            tier.core.overrule(key, Stamp { time: write.stamp.time.saturating_sub(1), ..write.stamp });
         }
         // Loads in flight may have read what this replaces: whoever asks from now on starts anew.
         self.flights.detach(key);
@@ -357,6 +391,16 @@ impl Engine {
             }
         };
         tier.core.meter.wrote(began, &self.runtime);
+        let settled = match settled {
+            Ok(settlement) => match tier.core.overtaken(&key, stamp, settlement) {
+                None => Ok(settlement),
+                Some(written) => match self.runtime.deadline(deadline, written).await {
+                    Some(written) => written.map(|()| settlement),
+                    None => Err(timeout(&tier)),
+                },
+            },
+            failed => failed,
+        };
         let settled = settled.and_then(|settlement| failed.map_or(Ok(settlement), Err));
         settled.map_err(|error| error.at_tier(&tier.core.label).for_key(&key))
     }
@@ -424,15 +468,6 @@ fn check_length(key: &CacheKey) -> Result<()> {
         return Err(Error::new(ErrorKind::TooLarge, message));
     }
     Ok(())
-}
-
-/// Whether two byte tiers store the very same frame.
-fn same_frame(a: &RouteTier, b: &RouteTier) -> bool {
-    let codec = |tier: &RouteTier| {
-        let backend = &tier.core.backend;
-        (backend.value_format().id(), backend.compressor().id(), tier.core.options.ttl_cap)
-    };
-    a.core.holds == Holds::Bytes && b.core.holds == Holds::Bytes && codec(a) == codec(b)
 }
 
 /// Without its queue having it, a mutation of a write-behind tier is not acknowledged, whoever else confirmed it.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::events::BypassCause;
 use crate::backend::Usage;
-use crate::codec::CodecStats;
+use crate::codec::{CodecRate, CodecStats};
 use crate::composition::Engine;
 use crate::error::Error;
 use crate::runtime::ActorState;
@@ -33,6 +33,9 @@ pub struct Inspection {
     pub loads: usize,
     /// Encoding and decoding.
     pub codec: CodecStats,
+    /// How fast the codec was found to be, by format and compressor, and up to which size it therefore works in the
+    /// caller's task.
+    pub codec_rates: Vec<CodecRate>,
 }
 
 /// How a tier stands.
@@ -128,6 +131,7 @@ impl Inspection {
             refills_dropped: engine.refills_dropped.load(Ordering::Relaxed),
             loads: engine.flights.len(),
             codec: engine.codecs.stats(),
+            codec_rates: engine.codecs.rates(),
         }
     }
 

@@ -83,6 +83,8 @@ pub struct WriteBehindCounts {
     pub retries: u64,
     /// Writes that are tried again in a smaller batch, because theirs failed.
     pub splits: u64,
+    /// Of the accepted ones, those that an earlier process left in the journal.
+    pub recovered: u64,
     /// Writes that found the queue full and were turned away.
     pub rejected: u64,
     /// Writes that found the queue full and waited for room.
@@ -125,6 +127,8 @@ pub(super) struct Effects {
     pub(super) letters: Vec<DeadLetter>,
     /// Changes that are settled, and need no journal any more.
     pub(super) settled: Vec<(CacheKey, Stamp)>,
+    /// How many have left the queue.
+    pub(super) left: usize,
     /// Whether there is more to send.
     pub(super) wake: bool,
     /// Whether nothing is queued any more.

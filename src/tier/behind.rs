@@ -17,15 +17,18 @@ use super::call;
 use super::core::{TierCore, lock};
 use super::counters::Counters;
 use super::ledger::Refusal;
-use super::message::{Change, Mutation};
+use super::message::{Change, Finished, Mutation, Settlement};
 use super::pending::{Moment, Verdict, overloaded};
 use super::queue::{Job, Work};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
+use crate::key::CacheKey;
 use crate::observe::{EventKind, Outbox};
 use crate::runtime::{ActorState, BoxFuture, Instant, RuntimeHandle};
 use crate::value::Stamp;
-use crate::write_behind::{DeadLetter, Durability, Letters, Overload, Redriven, WriteBehindOptions};
+use crate::write_behind::{DeadLetter, Keeper, Letters, Overload, Redriven, WriteBehindOptions, Written};
+#[cfg(feature = "disk")]
+use crate::write_behind::{JournalReport, JournalStatus};
 
 /// How soon the task looks again where nothing tells it: a tier that is stuck, say.
 const LOOK: Duration = Duration::from_secs(1);
@@ -34,6 +37,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Behind {
     pub(crate) options: WriteBehindOptions,
     pub(crate) letters: Arc<Letters>,
+    pub(crate) keeper: Arc<Keeper>,
     /// Told when there is something to send.
     wake: Event,
     /// Told when something left the queue: once for those who wait for room, once for those who wait for the end.
@@ -59,8 +63,16 @@ pub(crate) enum Accepting {
     Through(Mutation),
 }
 
+/// What became of a try to take a mutation in.
+enum Tried {
+    Settled,
+    /// It is pending, and to be answered when it is written.
+    Writing(Finished, Written),
+    Full(Mutation),
+}
+
 /// How the queue of a write-behind tier stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct WriteBehindInspection {
     /// What became of the writes that were accepted.
@@ -85,12 +97,20 @@ pub struct WriteBehindInspection {
     pub letters_delivered: u64,
     /// Dead letters that it has not: it failed, was too slow, or they were too many.
     pub letters_undelivered: u64,
+    /// How its journal is doing, if it has one.
+    #[cfg(feature = "disk")]
+    pub journal: Option<JournalStatus>,
+    /// What was found when the journal was opened.
+    #[cfg(feature = "disk")]
+    pub recovery: Option<JournalReport>,
 }
 
 impl Behind {
     pub(super) fn new(options: WriteBehindOptions, runtime: &RuntimeHandle, outbox: &Arc<Outbox>) -> Self {
+        let keeper = Arc::default();
         Self {
-            letters: Letters::new(Arc::clone(&options.sink), runtime, outbox),
+            letters: Letters::new(Arc::clone(&options.sink), runtime, outbox, &keeper),
+            keeper,
             options,
             wake: Event::new(),
             room: Event::new(),
@@ -103,7 +123,7 @@ impl Behind {
     }
 
     pub(crate) fn is_journaled(&self) -> bool {
-        self.options.durability != Durability::Memory
+        self.options.is_journaled()
     }
 }
 
@@ -119,7 +139,14 @@ impl TierCore {
         let (deadline, Some(behind)) = (mutation.deadline, &self.behind) else {
             return Accepting::Through(mutation);
         };
-        let Some(mutation) = self.try_accept(mutation, false) else { return Accepting::Settled { deadline } };
+        let mutation = match self.try_accept(mutation, false) {
+            Tried::Full(mutation) => mutation,
+            Tried::Settled => return Accepting::Settled { deadline },
+            Tried::Writing(finished, written) => {
+                let waiting = Box::pin(async move { finished.answer_after(written.await) });
+                return Accepting::Waiting { deadline, waiting };
+            }
+        };
         if !behind.full.swap(true, Ordering::Relaxed) {
             self.tell(EventKind::QueueFilled);
         }
@@ -142,9 +169,11 @@ impl TierCore {
         }
     }
 
-    /// Gives the mutation back if there is no room for it.
-    fn try_accept(self: &Arc<Self>, mutation: Mutation, waited: bool) -> Option<Mutation> {
-        let (at, behind) = (self.moment(), self.behind.as_ref()?);
+    fn try_accept(self: &Arc<Self>, mutation: Mutation, waited: bool) -> Tried {
+        let (at, Some(behind)) = (self.moment(), &self.behind) else { return Tried::Full(mutation) };
+        let put = |key: &CacheKey, stamp, change: &Change| {
+            behind.keeper.put(key, stamp, change, at.wall, behind.options.overload)
+        };
         let make_room = behind.options.overload == Overload::DropOldest;
         let verdict = self.with_ledger(|ledger, done| {
             // Both under the lock: a clear, or the lifting of a bypass, is seen either here or by what follows it there.
@@ -153,14 +182,15 @@ impl TierCore {
                 let message = "the tier was cleared after this had begun";
                 Refusal::Quarantine(Error::new(ErrorKind::Unavailable, message))
             });
-            ledger.accept(mutation, refused, cleared, at, (waited, make_room), done)
+            ledger.accept(mutation, refused, cleared, at, (waited, make_room), put, done)
         });
         match verdict {
-            Verdict::Taken(finished) => finished.answer(),
+            Verdict::Taken(finished, None) => finished.answer(),
+            Verdict::Taken(finished, Some(written)) => return Tried::Writing(finished, written),
             Verdict::Settled => {}
-            Verdict::Full(mutation) => return Some(mutation),
+            Verdict::Full(mutation) => return Tried::Full(mutation),
         }
-        None
+        Tried::Settled
     }
 
     /// There is no room: the key is settled as where any mutation is not confirmed.
@@ -184,12 +214,15 @@ impl TierCore {
     /// Does what follows from a change of the queue. Under no lock.
     pub(super) fn follow(&self, effects: Effects) {
         let Some(behind) = &self.behind else { return };
-        let Effects { letters, settled, wake, drained } = effects;
+        let Effects { letters, settled, left, wake, drained } = effects;
         if drained && behind.full.swap(false, Ordering::Relaxed) {
             self.tell(EventKind::QueueDrained);
         }
-        if !settled.is_empty() {
-            behind.room.notify_additional(settled.len());
+        for (key, stamp) in &settled {
+            behind.keeper.settled(key, *stamp);
+        }
+        if left > 0 {
+            behind.room.notify_additional(left);
             behind.left.notify(usize::MAX);
         }
         behind.letters.post(letters);
@@ -198,11 +231,38 @@ impl TierCore {
         }
     }
 
-    /// A clear was recorded: what it covers is pending no longer.
-    pub(crate) fn clear_behind(self: &Arc<Self>, scope: &Scope, stamp: Stamp) {
-        if self.behind.is_some() {
-            self.with_ledger(|ledger, _| ledger.clear_pending(scope, stamp));
+    /// A clear was recorded: what it covers is pending no longer. The journal has forgotten it when the answer comes.
+    pub(crate) fn clear_behind(self: &Arc<Self>, scope: &Scope, stamp: Stamp) -> Option<Written> {
+        let behind = self.behind.as_ref()?;
+        self.with_ledger(|ledger, _| ledger.clear_pending(scope, stamp));
+        behind.keeper.forget(scope, stamp)
+    }
+
+    /// A mutation was written through, past the queue: what the journal has of its key must not be replayed over it.
+    pub(crate) fn overtaken(&self, key: &CacheKey, stamp: Stamp, settlement: Settlement) -> Option<Written> {
+        let behind = self.behind.as_ref().filter(|behind| behind.is_journaled())?;
+        let queued = matches!(settlement, Settlement::Queued { .. } | Settlement::Superseded);
+        if queued { None } else { behind.keeper.settled_durably(key, stamp) }
+    }
+
+    /// Opens the journal: what an earlier process left in it is pending before anybody asks.
+    ///
+    /// # Errors
+    /// Why it could not be opened.
+    pub(crate) async fn open_behind(self: &Arc<Self>) -> Result<()> {
+        let Some(behind) = &self.behind else { return Ok(()) };
+        let recovered = behind.keeper.open(&behind.options, &self.runtime).await;
+        let at = self.moment();
+        for mut recovered in recovered.map_err(|error| error.at_tier(&self.label))? {
+            self.order.clock.observe(recovered.stamp, at.wall);
+            // Older than every write of this process, even if an earlier clock ran ahead.
+            recovered.stamp = self.order.inherited(recovered.stamp);
+            if let Change::Set(entry) = &mut recovered.change {
+                entry.inherited = true;
+            }
+            self.with_ledger(|ledger, _| ledger.restore(recovered, at));
         }
+        Ok(())
     }
 
     // ---- bringing to the store
@@ -395,6 +455,8 @@ impl TierCore {
     pub(crate) fn inspect_behind(&self) -> Option<WriteBehindInspection> {
         let behind = self.behind.as_ref()?;
         let (letters_waiting, letters_delivered, letters_undelivered) = behind.letters.counts();
+        #[cfg(feature = "disk")]
+        let journal = behind.keeper.status();
         let now = self.runtime.now();
         let ledger = lock(&self.ledger);
         let backlog = ledger.backlog.as_ref()?;
@@ -411,6 +473,10 @@ impl TierCore {
             letters_waiting,
             letters_delivered,
             letters_undelivered,
+            #[cfg(feature = "disk")]
+            journal,
+            #[cfg(feature = "disk")]
+            recovery: behind.keeper.report(),
         })
     }
 }
@@ -483,8 +549,9 @@ async fn wait_for_room(core: Arc<TierCore>, mutation: Mutation, until: Instant) 
     loop {
         let room = behind.room.listen();
         match core.try_accept(mutation, true) {
-            None => return,
-            Some(full) => mutation = full,
+            Tried::Settled => return,
+            Tried::Writing(finished, written) => return finished.answer_after(written.await),
+            Tried::Full(full) => mutation = full,
         }
         if core.runtime.deadline(until, room).await.is_none() {
             return core.turn_away(mutation);

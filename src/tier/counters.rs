@@ -20,7 +20,7 @@ counters! {
     hits, misses, expired, cleared, quarantined, decode_failed, wrong_type,
     timeouts, overloaded, unavailable, restarted, panicked, failed,
     port_reads, messages, read_calls, read_keys, joined_reads,
-    applied, superseded, unconfirmed, waited, write_calls, write_keys,
+    applied, superseded, outdated, unconfirmed, waited, write_calls, write_keys,
     fills, fills_void, fills_dropped, repairs, repair_failures, bypasses, late, swept,
     oversized, bytes_read, bytes_written,
 }
@@ -78,6 +78,7 @@ impl Counters {
         WriteCounts {
             applied: get(&self.applied),
             superseded: get(&self.superseded),
+            outdated: get(&self.outdated),
             unconfirmed: get(&self.unconfirmed),
             waited: get(&self.waited),
             calls: get(&self.write_calls),
@@ -171,6 +172,8 @@ pub struct WriteCounts {
     pub applied: u64,
     /// Mutations dropped because a newer one of the key was settled.
     pub superseded: u64,
+    /// Mutations, fills and repairs that the store refused because another process has written the key later.
+    pub outdated: u64,
     /// Mutations that the tier did not confirm: their keys went into quarantine.
     pub unconfirmed: u64,
     /// Mutations that found the mailbox full and waited for room.

@@ -51,6 +51,8 @@ pub(crate) struct Ledger {
     in_process: bool,
     /// Of a write-behind tier: what it has accepted and not yet applied.
     pub(super) backlog: Option<Box<Backlog>>,
+    /// Whether the store keeps the newer of two changes, whichever reaches it last: no attempt is ever late then.
+    pub(super) compares: bool,
 }
 
 #[derive(Default)]
@@ -78,8 +80,8 @@ pub(super) enum Refusal {
 }
 
 impl Ledger {
-    pub(super) fn new(in_process: bool, backlog: Option<Box<Backlog>>) -> Self {
-        Self { in_process, backlog, ..Self::default() }
+    pub(super) fn new(in_process: bool, compares: bool, backlog: Option<Box<Backlog>>) -> Self {
+        Self { in_process, compares, backlog, ..Self::default() }
     }
 
     /// Whether a planted bug lets the tier answer for keys that it has not confirmed.

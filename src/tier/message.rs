@@ -91,6 +91,8 @@ pub(crate) enum Settlement {
     Queued {
         held: bool,
     },
+    /// The store holds a newer entry, written by another process.
+    Outdated,
 }
 
 /// The answer to a mutation. An error means: not confirmed, and the key is quarantined at the tier.
@@ -187,6 +189,14 @@ impl Finished {
 
     pub(super) fn result(&self) -> &Settled {
         &self.result
+    }
+
+    /// As [`answer`](Self::answer), with an error if what was to come first has failed.
+    pub(super) fn answer_after(mut self, first: Result<()>) {
+        if let Err(error) = first {
+            self.result = Err(error);
+        }
+        self.answer();
     }
 
     pub(crate) fn answer(self) {

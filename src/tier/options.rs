@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::breaker::BreakerOptions;
-use crate::backend::Backend;
+use crate::backend::{Backend, Holds};
 use crate::error::{Error, ErrorKind, Result};
-use crate::runtime::RestartPolicy;
+use crate::runtime::{RestartPolicy, RuntimeHandle};
 use crate::value::BackendLabel;
 use crate::write_behind::WriteBehind;
 
@@ -39,7 +39,9 @@ pub struct TierOptions {
     pub residual: Option<Duration>,
     /// Keys in quarantine before the whole tier is bypassed. Default: 10,000.
     pub quarantine: usize,
-    /// The longest life of an entry in this tier. Default: none.
+    /// The longest life of an entry in this tier. Default: none, but 30 s above a tier whose store is
+    /// [shared](Backend::shared) with other processes, whose writes this tier does not see. `Duration::MAX` is no cap
+    /// there either.
     pub ttl_cap: Option<Duration>,
     /// When the breaker opens. Default: see [`BreakerOptions`].
     pub breaker: BreakerOptions,
@@ -317,7 +319,7 @@ impl Tier {
         self
     }
 
-    pub(crate) fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self, runtime: &RuntimeHandle) -> Result<()> {
         if self.label.as_str().is_empty() {
             return Err(Error::new(ErrorKind::Config, "a tier's label is empty; name it with `Tier::label`"));
         }
@@ -327,6 +329,13 @@ impl Tier {
                     "a tier that is only read cannot write behind; drop `read_only` or `write_behind`";
                 Err(Error::new(ErrorKind::Config, message))
             }
+            Some(write_behind)
+                if write_behind.options.is_journaled() && self.backend.holds() != Holds::Bytes =>
+            {
+                let message =
+                    "the journal keeps bytes, and this tier holds decoded values; use `WriteBehind::memory`";
+                Err(Error::new(ErrorKind::Config, message))
+            }
             Some(write_behind) => write_behind.options.validate(),
             None => Ok(()),
         };
@@ -334,6 +343,7 @@ impl Tier {
             .validate()
             .and_then(|()| behind())
             .and_then(|()| self.backend.validate())
+            .and_then(|()| self.backend.suits(runtime))
             .map_err(|e| e.at_tier(&self.label))
     }
 }

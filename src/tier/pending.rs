@@ -14,14 +14,14 @@ use std::sync::Arc;
 
 use super::backlog::{Backlog, Pending, Place, Sending, Seq};
 use super::ledger::{Attempt, Ledger, Refusal};
-use super::message::{Change, Finished, Mutation, Settlement};
+use super::message::{Change, Finished, Mutation, Settled, Settlement};
 use crate::backend::Scope;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::key::CacheKey;
 use crate::planted::{Plant, planted};
 use crate::runtime::Instant;
 use crate::value::{Stamp, Timestamp};
-use crate::write_behind::DeadReason;
+use crate::write_behind::{DeadReason, Recovered, Written};
 
 /// Candidates looked at for each key of a batch, which is all stores or all removals.
 const LOOK_AHEAD: usize = 4;
@@ -37,8 +37,8 @@ pub(super) struct Moment {
 
 /// What the queue says to a mutation.
 pub(super) enum Verdict {
-    /// It is pending, and settled thereby; to be answered.
-    Taken(Finished),
+    /// It is pending, and settled thereby; to be answered once it is written where the journal says so.
+    Taken(Finished, Option<Written>),
     /// It was settled otherwise.
     Settled,
     /// There is no room for it.
@@ -55,6 +55,7 @@ impl Ledger {
         cleared: bool,
         at: Moment,
         (waited, make_room): (bool, bool),
+        put: impl FnOnce(&CacheKey, Stamp, &Change) -> Option<Written>,
         done: &mut Vec<Finished>,
     ) -> Verdict {
         let key = mutation.key().clone();
@@ -87,11 +88,13 @@ impl Ledger {
             }
             self.make_room(&key, weight, at);
         }
+        // Under the lock, and before it can be applied: what is settled was put down before.
+        let written = put(&key, stamp, &mutation.change);
         let held = self.queue(&key, stamp, mutation.change.clone(), at);
         let mut own = Vec::new();
         self.let_go(mutation, Ok(Settlement::Queued { held }), &mut own);
         match own.pop() {
-            Some(finished) => Verdict::Taken(finished),
+            Some(finished) => Verdict::Taken(finished, written),
             None => Verdict::Settled,
         }
     }
@@ -160,6 +163,15 @@ impl Ledger {
         false
     }
 
+    /// Makes pending what an earlier process left in the journal.
+    pub(super) fn restore(&mut self, recovered: Recovered, at: Moment) {
+        let Recovered { key, stamp, change, accepted } = recovered;
+        self.queue(&key, stamp, change, Moment { wall: accepted, ..at });
+        if let Some(backlog) = &mut self.backlog {
+            backlog.counts.recovered += 1;
+        }
+    }
+
     /// Lifts the key's quarantine, for its pending change stands in its place. Returns the attempts that may still be
     /// applied.
     fn take_over(&mut self, key: &CacheKey) -> Vec<Attempt> {
@@ -170,7 +182,7 @@ impl Ledger {
         let (weight, change, late) = quarantine.end();
         self.held -= weight;
         self.dropped.push(change);
-        late
+        if self.compares { Vec::new() } else { late }
     }
 
     /// Has the oldest give way until there is room.
@@ -292,7 +304,7 @@ impl Ledger {
         &mut self,
         sending: Sending,
         attempt: Attempt,
-        result: Result<()>,
+        result: Settled,
         at: Moment,
         done: &mut Vec<Finished>,
     ) -> Option<(Mutation, Attempt)> {
@@ -305,7 +317,7 @@ impl Ledger {
         }
         self.release(&key);
         match result {
-            Ok(()) => self.confirmed(&key, attempt, stamp),
+            Ok(settlement) => self.confirmed(&key, attempt, stamp, settlement),
             Err(error) => self.failed(&key, attempt, (size, probe), error, at),
         }
         self.next(&key, done)
@@ -330,6 +342,7 @@ impl Ledger {
             state.pending.as_mut()
         });
         if let Some(pending) = pending
+            && !self.compares
             && !planted(Plant::PendingOvertakesLate)
         {
             pending.late.push(attempt);
@@ -338,12 +351,15 @@ impl Ledger {
         self.next(&key, done)
     }
 
-    /// The store has confirmed the change with `stamp`.
-    fn confirmed(&mut self, key: &CacheKey, attempt: Attempt, stamp: Stamp) {
+    /// The store has confirmed the change with `stamp`, or holds something newer that another process wrote.
+    fn confirmed(&mut self, key: &CacheKey, attempt: Attempt, stamp: Stamp, settlement: Settlement) {
         let Some((backlog, pending)) = self.sent(key, attempt) else { return };
         backlog.unplace(pending);
         if pending.stamp == stamp {
-            backlog.counts.applied += 1;
+            match settlement {
+                Settlement::Outdated => backlog.counts.superseded += 1,
+                _ => backlog.counts.applied += 1,
+            }
             self.discard(key);
             return;
         }
@@ -461,6 +477,10 @@ impl Ledger {
             backlog.bury(key, pending, reason, wall);
         }
         let late = self.discard(key);
+        if let Some(backlog) = &mut self.backlog {
+            // The journal keeps it until its letter was delivered.
+            backlog.effects.settled.pop();
+        }
         if planted(Plant::DeadNotQuarantined) {
             return;
         }
@@ -480,6 +500,7 @@ impl Ledger {
         backlog.bytes -= pending.change.weight();
         backlog.effects.drained = backlog.order.is_empty();
         backlog.effects.settled.push((key.clone(), pending.stamp));
+        backlog.effects.left += 1;
         let Pending { change, late, .. } = *pending;
         self.dropped.push(change);
         self.tidy(key);

@@ -2,7 +2,8 @@
 //!
 //! It ends when a repair (the newest change wanted, written again) is confirmed *and* every attempt that may still be
 //! applied has returned or its residual time is over: a late attempt would undo a repair that was confirmed before it.
-//! A late attempt that returns confirmed and is itself the newest change wanted is as good as a repair.
+//! A late attempt that returns confirmed and is itself the newest change wanted is as good as a repair. In a store that
+//! compares stamps no attempt is late: whenever it is applied, it cannot undo what is newer.
 
 use super::ledger::{Attempt, Ledger};
 use super::message::Change;
@@ -57,7 +58,7 @@ impl Ledger {
         if let Some(pending) = &mut state.pending {
             if pending.stamp.time >= stamp.time {
                 // Older than what the key shows, which is not sent before this can no longer be applied.
-                pending.late.extend(late);
+                pending.late.extend(late.filter(|_| !self.compares));
                 return self.dropped.push(change);
             }
             let older = self.supersede(key);
@@ -66,7 +67,8 @@ impl Ledger {
         }
         state.settled = state.settled.max(stamp.time);
         // An attempt of this key that is still out may be applied as well.
-        let late = late.or(state.out.take()).filter(|_| !planted(Plant::LiftAtConfirmation));
+        let late = late.or(state.out.take());
+        let late = late.filter(|_| !self.compares && !planted(Plant::LiftAtConfirmation));
         if self.bypassed {
             self.dropped.push(change);
             return self.tidy(key);
@@ -102,7 +104,9 @@ impl Ledger {
     /// Adds attempts that may still be applied to the key's quarantine.
     pub(super) fn extend_late(&mut self, key: &CacheKey, late: Vec<Attempt>) {
         if let Some(quarantine) = self.keys.get_mut(key).and_then(|state| state.quarantine.as_mut()) {
-            quarantine.late.extend(late.into_iter().filter(|_| !planted(Plant::LiftAtConfirmation)));
+            quarantine
+                .late
+                .extend(late.into_iter().filter(|_| !self.compares && !planted(Plant::LiftAtConfirmation)));
         }
     }
 
@@ -168,7 +172,11 @@ impl Ledger {
         if let Some(quarantine) = self.keys.get_mut(key).and_then(|state| state.quarantine.as_mut())
             && quarantine.repair.take_if(|(repair, _)| *repair == attempt).is_some()
         {
-            quarantine.late.push(attempt);
+            if self.compares {
+                self.repairs.push_back(key.clone());
+            } else {
+                quarantine.late.push(attempt);
+            }
         }
     }
 

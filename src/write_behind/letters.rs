@@ -9,6 +9,7 @@ use event_listener::Event;
 use futures_util::FutureExt;
 
 use super::dead_letter::{DeadLetter, DeadLetterSink};
+use super::keeper::Keeper;
 use crate::observe::{EventKind, Outbox};
 use crate::runtime::RuntimeHandle;
 
@@ -24,6 +25,8 @@ pub(crate) struct Letters {
     sink: Arc<dyn DeadLetterSink>,
     runtime: RuntimeHandle,
     outbox: Arc<Outbox>,
+    /// Keeps a letter's write until the letter was delivered: one that was not is pending again after a restart.
+    keeper: Arc<Keeper>,
     state: Mutex<State>,
     /// Told when none waits any more.
     delivered: Event,
@@ -44,9 +47,10 @@ impl Letters {
         sink: Arc<dyn DeadLetterSink>,
         runtime: &RuntimeHandle,
         outbox: &Arc<Outbox>,
+        keeper: &Arc<Keeper>,
     ) -> Arc<Self> {
-        let (runtime, outbox) = (runtime.clone(), Arc::clone(outbox));
-        Arc::new(Self { sink, runtime, outbox, state: Mutex::default(), delivered: Event::new() })
+        let (runtime, outbox, keeper) = (runtime.clone(), Arc::clone(outbox), Arc::clone(keeper));
+        Arc::new(Self { sink, runtime, outbox, keeper, state: Mutex::default(), delivered: Event::new() })
     }
 
     /// Takes letters on their way. Under no lock.
@@ -86,6 +90,9 @@ impl Letters {
             let deadline = self.runtime.now().after(PATIENCE);
             let delivery = AssertUnwindSafe(self.sink.deliver(&letter)).catch_unwind();
             let taken = matches!(self.runtime.deadline(deadline, delivery).await, Some(Ok(Ok(()))));
+            if taken {
+                self.keeper.settled(&letter.key, letter.stamp);
+            }
             {
                 let mut state = self.lock();
                 // It may have made room for newer ones meanwhile, and been counted then.

@@ -31,10 +31,16 @@
 //! counts each.
 
 mod dead_letter;
+#[cfg(feature = "disk")]
+pub(crate) mod journal;
+mod keeper;
 mod letters;
 mod options;
 
 pub use dead_letter::{DeadLetter, DeadLetterSink, DeadReason, LogLetters, Redriven};
+#[cfg(feature = "disk")]
+pub use journal::{JournalReport, JournalStatus, JournalSync};
+pub(crate) use keeper::{Keeper, Recovered, Written};
 pub(crate) use letters::Letters;
-pub(crate) use options::{Durability, WriteBehindOptions};
-pub use options::{Overload, Retry, Sync, WriteBehind};
+pub(crate) use options::WriteBehindOptions;
+pub use options::{Overload, Retry, WriteBehind};

@@ -1,22 +1,15 @@
 //! How a tier writes behind, as an application describes it.
 
 use std::fmt;
+#[cfg(feature = "disk")]
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::dead_letter::{DeadLetterSink, LogLetters};
+#[cfg(feature = "disk")]
+use super::journal::JournalSync;
 use crate::error::{Error, ErrorKind, Result};
-
-/// When an acknowledged write of a journal is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Sync {
-    /// Before it is acknowledged. Writers that come at once share a sync.
-    Always,
-    /// Within this time after it was acknowledged: a crash loses at most what is younger.
-    Interval(Duration),
-}
 
 /// Where accepted writes are kept until the store has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +17,8 @@ pub(crate) enum Durability {
     /// In memory only: they are lost with the process.
     Memory,
     /// In memory and in a journal.
-    Journal { dir: PathBuf, sync: Sync },
+    #[cfg(feature = "disk")]
+    Journal { dir: PathBuf, sync: JournalSync },
 }
 
 /// What becomes of a write that finds the queue full. One whose key is queued already takes the older one's place.
@@ -133,8 +127,12 @@ impl WriteBehind {
     }
 
     /// Queued writes are kept in memory and in a journal in `dir`, from which they are taken up again after a crash.
-    /// The directory belongs to this tier of this cache alone.
-    pub fn journal(dir: impl Into<PathBuf>, sync: Sync) -> Self {
+    /// The directory belongs to this tier of this cache alone. Needs the feature `disk`.
+    ///
+    /// A journal that cannot be written (a full disk) makes writes wait, or fail where the queue's overload policy is
+    /// [`Overload::Reject`]; what is queued stays in memory and is applied all the same.
+    #[cfg(feature = "disk")]
+    pub fn journal(dir: impl Into<PathBuf>, sync: JournalSync) -> Self {
         Self::new(Durability::Journal { dir: dir.into(), sync })
     }
 
@@ -206,8 +204,16 @@ impl WriteBehind {
 }
 
 impl WriteBehindOptions {
+    pub(crate) fn is_journaled(&self) -> bool {
+        self.durability != Durability::Memory
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
-        let interval = matches!(&self.durability, Durability::Journal { sync: Sync::Interval(every), .. } if every.is_zero());
+        let interval = match &self.durability {
+            #[cfg(feature = "disk")]
+            Durability::Journal { sync: JournalSync::Interval(every), .. } => every.is_zero(),
+            _ => false,
+        };
         let zero = [
             ("entries", self.entries == 0),
             ("bytes", self.bytes == 0),

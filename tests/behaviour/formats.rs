@@ -1,13 +1,14 @@
 //! A tier's format or compressor changes while it is in use: what was written before stays readable.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use tierkeep::codec::frame::Header;
-use tierkeep::{Cache, Region};
+use tierkeep::codec::{CodecOptions, frame::Header};
+use tierkeep::{Cache, MemoryBackend, Region};
 
 use serde::{Deserialize, Serialize};
 
-use super::store::Store;
+use super::store::{Store, patient};
 use super::world::World;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,7 +39,11 @@ fn order(id: u64) -> Order {
 const ENCODINGS: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
 
 async fn open(world: &World, store: &Store) -> (Cache, Region<Order, u64>) {
-    let cache = Cache::builder(world.runtime.clone()).tier(store.tier()).build().await.unwrap();
+    // Real clocks would move the limits.
+    let codec =
+        CodecOptions::default().inline_encode(16 << 10).inline_compress(4 << 10).inline_decode(16 << 10);
+    let builder = Cache::builder(world.runtime.clone()).tier(store.tier()).codec(codec);
+    let cache = builder.build().await.unwrap();
     let region = cache.region("orders").no_expiry().build().unwrap();
     (cache, region)
 }
@@ -109,4 +114,56 @@ pub(crate) async fn every_format_and_compressor_reads_back(world: World) {
     let codec = cache.inspect().codec;
     assert_eq!((codec.pooled_encodes, codec.pooled_decodes), (1, 1), "{codec:?}");
     assert_eq!((codec.inline_encodes, codec.inline_decodes), (4, 4), "{codec:?}");
+}
+
+/// The payload that the store holds, and when it expires.
+fn held(store: &Store, region: &Region<Order, u64>) -> (Vec<u8>, Option<tierkeep::Timestamp>) {
+    let raw = store.map().get(&region.key(&1)).unwrap();
+    let header = Header::parse(&raw).unwrap();
+    (raw[header.header_len..].to_vec(), header.meta.expire)
+}
+
+pub(crate) async fn tiers_of_one_codec_share_an_encoding(world: World) {
+    let [near, far, other, capped] = ["near", "far", "other", "capped"].map(Store::new);
+    other.encode_as(true, false);
+    let cache = Cache::builder(world.runtime.clone())
+        .tier(near.tier())
+        .tier(other.tier())
+        .tier(capped.tier().ttl_cap(Duration::from_secs(60)))
+        .tier(far.tier())
+        .build()
+        .await
+        .unwrap();
+    let region: Region<Order, u64> = cache.region("orders").no_expiry().build().unwrap();
+    region.set(&1, order(1)).await.unwrap();
+    let all = || [&near, &other, &capped, &far].iter().all(|store| store.map().len() == 1);
+    world.until("every tier has it", all).await;
+    assert_eq!(cache.inspect().codec.inline_encodes, 2, "one in postcard, one in JSON");
+    let [near, far, other, capped] = [&near, &far, &other, &capped].map(|store| held(store, &region));
+    assert_eq!(near, far);
+    assert_eq!((&capped.0, near.1), (&near.0, None), "the same bytes, with a life of their own");
+    assert!(capped.1.is_some());
+    assert_ne!(other.0, near.0);
+}
+
+pub(crate) async fn refills_of_one_codec_share_an_encoding(world: World) {
+    let [upper, middle, lower] = ["upper", "middle", "lower"].map(Store::new);
+    let writing = Cache::builder(world.runtime.clone()).tier(lower.tier()).build().await.unwrap();
+    let region: Region<Order, u64> = writing.region("orders").no_expiry().build().unwrap();
+    region.set(&1, order(1)).await.unwrap();
+
+    let cache = Cache::builder(world.runtime.clone())
+        .tier(patient(MemoryBackend::bytes(1 << 20)))
+        .tier(upper.tier())
+        .tier(middle.tier().ttl_cap(Duration::from_secs(60)))
+        .tier(lower.tier())
+        .build()
+        .await
+        .unwrap();
+    let region: Region<Order, u64> = cache.region("orders").no_expiry().build().unwrap();
+    assert_eq!(region.get(&1).await.unwrap().tier().unwrap().as_str(), "lower");
+    let filled = || cache.inspect().tiers[..3].iter().all(|tier| tier.writes.fills == 1);
+    world.until("the tiers above are filled", filled).await;
+    assert_eq!(cache.inspect().codec.inline_encodes, 1);
+    assert_eq!(held(&upper, &region).0, held(&middle, &region).0);
 }

@@ -65,7 +65,7 @@ impl Bench {
     }
 
     fn queue(&self) -> WriteBehindInspection {
-        let inspection = self.cache.inspect().tier("store").unwrap().write_behind.unwrap();
+        let inspection = self.cache.inspect().tier("store").unwrap().write_behind.clone().unwrap();
         let counts = inspection.counts;
         assert_eq!(
             counts.accepted,
