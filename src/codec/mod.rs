@@ -32,6 +32,10 @@ mod bincode;
 mod codecs;
 mod coding;
 mod compressor;
+#[cfg(feature = "zstd")]
+mod dictionaries;
+#[cfg(feature = "zstd")]
+mod dictionary;
 mod format;
 pub mod frame;
 mod guard;
@@ -44,6 +48,8 @@ mod rkyv;
 mod ron;
 mod scratch;
 mod stats;
+#[cfg(feature = "zstd")]
+mod training;
 mod typed;
 mod varint;
 #[cfg(feature = "rkyv_format")]
@@ -55,11 +61,17 @@ mod zstd;
 #[cfg(feature = "bincode")]
 pub use bincode::BincodeFormat;
 pub use codecs::Codecs;
-pub(crate) use coding::{Known, MAX_VALUE, Tools, contained, decode, encode};
+pub(crate) use coding::{AnyCompressor, Known, MAX_VALUE, Tools, contained, decode, encode};
 #[cfg(feature = "gzip")]
 pub use compressor::GzipCompressor;
 pub(crate) use compressor::built_in_compressor;
 pub use compressor::{Compressor, PassthroughCompressor};
+#[cfg(feature = "zstd")]
+pub(crate) use dictionaries::Dictionaries;
+#[cfg(feature = "zstd")]
+pub(crate) use dictionary::MAX_DICTIONARY;
+#[cfg(feature = "zstd")]
+pub use dictionary::{ZstdDictionary, ZstdDictionaryCompressor};
 pub(crate) use format::built_in_format;
 pub use format::{Format, JsonFormat, PostcardFormat, TypedFormat, Visit};
 pub use frame::{Encoded, Header};
@@ -74,6 +86,8 @@ pub(crate) use rkyv::access;
 pub use ron::RonFormat;
 pub(crate) use scratch::Scratch;
 pub use stats::CodecStats;
+#[cfg(feature = "zstd")]
+pub use training::{DictionaryInspection, DictionaryOptions, DictionaryState, RegionDictionary};
 pub(crate) use typed::{Typed, Weigher};
 pub use typed::{ValueType, value_type};
 pub(crate) use varint::{Reader, put_varint};

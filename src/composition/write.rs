@@ -41,7 +41,7 @@ enum Prepared {
 }
 
 /// A mutation built for one tier.
-struct Planned {
+pub(super) struct Planned {
     tier: RouteTier,
     mutation: Mutation,
     answer: oneshot::Receiver<Settled>,
@@ -153,6 +153,10 @@ impl Engine {
         let route = self.route.load_full();
         let clear = Arc::new(ClearWrite::begin(&self.order, &self.runtime, scope));
         self.flights.detach_scope(&clear.scope);
+        #[cfg(feature = "zstd")]
+        if clear.scope == Scope::All {
+            self.codecs.dictionaries().forgotten();
+        }
         let answers = route.written.iter().map(|tier| {
             let (op, answer) = ClearOp::new(&tier.core, &clear);
             self.clear_tier(tier, Message::Clear(op), answer)
@@ -250,7 +254,7 @@ impl Engine {
     }
 
     /// Announces, numbers and builds the mutation at every tier. From here on each of them settles, whatever happens.
-    fn begin(
+    pub(super) fn begin(
         &self,
         route: &Route,
         key: &CacheKey,
@@ -276,7 +280,7 @@ impl Engine {
         (write, mutations)
     }
 
-    async fn write_all(&self, mutations: Vec<Planned>) -> Vec<Settled> {
+    pub(super) async fn write_all(&self, mutations: Vec<Planned>) -> Vec<Settled> {
         // All are sent before any is awaited.
         let sent: Vec<_> = mutations.into_iter().map(send).collect();
         join_all(sent.into_iter().map(|sent| self.settle(sent))).await
