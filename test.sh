@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The gate: formatting, lints, docs, dependency rules, tests and examples. The same for a person and for CI.
 #
-# Needs cargo; installs a missing C compiler on Debian (as root). One target directory and one debug profile serve all
-# steps but the quick start's, so that little is built twice. The traces that some tests replay are looked for in
-# ./traces and in the folder named by TIERKEEP_TRACES.
+# Needs cargo; installs a missing C compiler and redis-server on Debian (as root). One target directory and one debug
+# profile serve all steps but the quick start's, so that little is built twice. The traces that some tests replay are
+# looked for in ./traces and in the folder named by TIERKEEP_TRACES.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -40,6 +40,15 @@ tools() {
                 apt-get install -y -qq --no-install-recommends build-essential pkg-config || return 1
         else
             have cc || { echo "a C compiler is missing: install one (Debian: build-essential)" && return 1; }
+        fi
+    fi
+    if ! have redis-server; then
+        # The tests start servers of their own, on free ports; they use none that is installed as a service.
+        if have apt-get && [ "$(id -u)" -eq 0 ]; then
+            apt-get update -qq || return 1
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server || return 1
+        else
+            echo "redis-server is missing: install it (Debian: redis-server)" && return 1
         fi
     fi
     cargo --version

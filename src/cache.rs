@@ -25,6 +25,9 @@ use crate::runtime::RuntimeHandle;
 use crate::store::Store;
 use crate::value::{CacheValue, DeleteStatus};
 
+/// How long tiers above a shared one keep an entry that another process may have replaced, unless they say otherwise.
+const SHARED_CAP: Duration = Duration::from_secs(30);
+
 /// Several tiers as one cache. Cheap to clone; all clones are the same cache.
 ///
 /// Dropping the last clone (regions count) stops the tiers after what they have queued; [`shutdown`](Self::shutdown)
@@ -105,7 +108,11 @@ impl Cache {
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.store::<T>().get(key).await
+        match self.inner.engine.hit_at_once(&key.probe(), &self.inner.untyped) {
+            Some(hit) => Some(hit),
+            // Boxed, so that a hit does not carry the state of the long way.
+            None => Box::pin(async { self.store::<T>().read(key).await }).await,
+        }
     }
 
     /// As [`get`](Self::get), naming the tiers that could not answer.
@@ -414,13 +421,14 @@ impl CacheBuilder {
     /// something, a format or compressor that could not be read back. [`ErrorKind::Unavailable`] if a required tier
     /// does not come up.
     pub async fn build(mut self) -> Result<Cache> {
+        self.composition.cap_above_shared(SHARED_CAP);
         let composition = &self.composition;
         if composition.tiers.is_empty() {
             return Err(config("a cache needs at least one tier; add one with `.tier(…)`"));
         }
         let mut labels = HashSet::new();
         for tier in &composition.tiers {
-            tier.validate()?;
+            tier.validate(&self.runtime)?;
             if !labels.insert(tier.label.as_str()) {
                 let message = format!("two tiers are labelled `{}`; name one with `Tier::label`", tier.label);
                 return Err(config(message));

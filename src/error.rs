@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::key::CacheKey;
-use crate::value::BackendLabel;
+use crate::value::{BackendLabel, Stamp};
 
 /// A result whose error is the engine's.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -39,6 +39,9 @@ pub enum ErrorKind {
     TypeMismatch,
     /// The backend does not offer this operation.
     Unsupported,
+    /// The store holds a newer entry of the key, written by another process: nothing was changed. Only a store that
+    /// [compares](crate::Backend::compares) answers so; see [`Error::superseded`].
+    Superseded,
     /// The loader failed; see [`source`](std::error::Error::source).
     Load,
     /// The cache has been shut down.
@@ -61,6 +64,7 @@ impl ErrorKind {
             Self::TooLarge => "too large",
             Self::TypeMismatch => "type mismatch",
             Self::Unsupported => "unsupported",
+            Self::Superseded => "superseded",
             Self::Load => "load failed",
             Self::Closed => "closed",
         }
@@ -89,6 +93,21 @@ impl Error {
     /// What a backend reports: [`ErrorKind::Backend`] around its own error.
     pub fn backend(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Backend, "the store reported an error").with_source(source)
+    }
+
+    /// What a store that [compares](crate::Backend::compares) answers to an older mutation: [`ErrorKind::Superseded`],
+    /// with the stamp of what it holds if it knows it. The engine's clock moves past that stamp.
+    pub fn superseded(by: Option<Stamp>) -> Self {
+        let error = Self::new(ErrorKind::Superseded, "the store holds a newer entry of the key");
+        match by {
+            Some(stamp) => error.with_source(Newer(stamp)),
+            None => error,
+        }
+    }
+
+    /// The stamp of the newer entry, of [`Error::superseded`].
+    pub fn superseded_by(&self) -> Option<Stamp> {
+        self.0.source.as_deref()?.downcast_ref::<Newer>().map(|newer| newer.0)
     }
 
     /// Adds the underlying error.
@@ -190,6 +209,18 @@ impl StdError for Error {
         self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
     }
 }
+
+/// The stamp of what superseded a mutation, on its way from the store to the clock.
+#[derive(Debug)]
+struct Newer(Stamp);
+
+impl fmt::Display for Newer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "written at {} ms by node {:08x}", self.0.wall().as_millis(), self.0.node)
+    }
+}
+
+impl StdError for Newer {}
 
 impl From<std::io::Error> for Error {
     fn from(source: std::io::Error) -> Self {

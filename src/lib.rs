@@ -87,6 +87,7 @@ mod store;
 mod sync;
 mod tier;
 mod value;
+pub mod write_behind;
 
 /// What an implementation of [`Backend`] is annotated with.
 pub use async_trait::async_trait;

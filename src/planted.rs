@@ -56,13 +56,18 @@ pub enum Plant {
     NoDeadline,
     /// A tier that served again after a bypass shows what it had before.
     BypassHidesNothing,
+    /// The other tiers keep their entry when a store that compares says that it holds a newer one.
+    OutdatedStays,
+    /// A fill replaces an entry that is newer than it.
+    OlderFill,
     /// An inherited entry keeps its stamp, which may lie ahead of this process's clock.
     InheritedAhead,
 }
 
 impl Plant {
     /// Those that an exploration can notice. [`InheritedAhead`](Self::InheritedAhead) needs a store that outlives a
-    /// process, and has a test of its own (`tests/order`).
+    /// process, [`OutdatedStays`](Self::OutdatedStays) and [`OlderFill`](Self::OlderFill) one that two processes share:
+    /// they have tests of their own (`tests/order`, `tests/shared`).
     pub const ALL: [Self; 24] = [
         Self::NoFence,
         Self::FenceBusy,

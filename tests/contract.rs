@@ -40,6 +40,28 @@ mod disk {
     tierkeep::backend_contract!(run);
 }
 
+/// Each case has a namespace of its own on one server.
+#[cfg(feature = "redis-smol")]
+mod redis {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tierkeep::backend::contract::Case;
+    use tierkeep::backend::{RedisBackend, RedisDriver};
+    use tierkeep_test_servers::RedisServer;
+
+    static SERVER: LazyLock<RedisServer> = LazyLock::new(|| RedisServer::start().unwrap());
+
+    pub(super) fn run(case: Case) {
+        static CASE: AtomicU32 = AtomicU32::new(0);
+        let namespace = format!("case-{}", CASE.fetch_add(1, Ordering::Relaxed));
+        let redis = RedisBackend::builder(RedisDriver::Smol).url(&SERVER.url()).namespace(namespace);
+        super::on_smol(case, redis.build().unwrap());
+    }
+
+    tierkeep::backend_contract!(run);
+}
+
 /// Only the three required methods.
 mod map {
     tierkeep::backend_contract!(|case| super::on_smol(case, tierkeep_sim::MapBackend::new()));

@@ -1,8 +1,7 @@
-//! The operating system's clocks.
+//! The operating system's monotonic clock.
 
-use std::time::{Instant as StdInstant, SystemTime, UNIX_EPOCH};
+use std::time::Instant as StdInstant;
 
-use tierkeep::Timestamp;
 use tierkeep::runtime::Instant;
 
 /// A monotonic clock that counts from its start.
@@ -18,11 +17,4 @@ impl Clock {
     pub(crate) fn now(self) -> Instant {
         Instant::default().after(self.0.elapsed())
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the runtime seam")]
-pub(crate) fn wall() -> Timestamp {
-    // A clock set before 1970 reads as 1970.
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -23,7 +23,7 @@ mod clock;
 mod task;
 
 use tierkeep::Timestamp;
-use tierkeep::runtime::{BlockingJob, BoxFuture, Instant, Runtime};
+use tierkeep::runtime::{BlockingJob, BoxFuture, Instant, Runtime, system_wall};
 
 /// async-std's global executor, timers and blocking pool.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ impl Runtime for AsyncStdRuntime {
     }
 
     fn wall(&self) -> Timestamp {
-        clock::wall()
+        system_wall()
     }
 
     fn random(&self) -> u64 {

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use tierkeep::{Backend, BackendLabel, BackendResult, CacheKey, CacheValue, DeleteStatus, Raw};
+use tierkeep::{
+    Backend, BackendLabel, BackendResult, CacheKey, CacheValue, DeleteStatus, Entry, Error, ErrorKind,
+    Payload, Raw, Stamp,
+};
 
 type Entries = BTreeMap<CacheKey, CacheValue<Raw>>;
 
@@ -26,6 +29,8 @@ type Entries = BTreeMap<CacheKey, CacheValue<Raw>>;
 #[derive(Debug, Clone, Default)]
 pub struct MapBackend {
     entries: Arc<Mutex<Entries>>,
+    /// The newest stamp of each key, of removed ones too; `None`: it does not compare.
+    stamps: Option<Arc<Mutex<BTreeMap<CacheKey, Stamp>>>>,
     label: Option<BackendLabel>,
     residual: Option<Duration>,
 }
@@ -41,6 +46,37 @@ impl MapBackend {
     pub fn labelled(mut self, label: impl Into<BackendLabel>) -> Self {
         self.label = Some(label.into());
         self
+    }
+
+    /// A store that [compares](Backend::compares) and is [shared](Backend::shared): it remembers the stamp of what was
+    /// written or removed last, for ever, and refuses what is older. Give each cache a clone.
+    pub fn comparing() -> Self {
+        Self { stamps: Some(Arc::default()), ..Self::default() }
+    }
+
+    /// The newest stamp under `key`, if it [compares](Self::comparing): of its entry, or of its removal.
+    pub fn stamp(&self, key: &CacheKey) -> Option<Stamp> {
+        let stamps = self.stamps.as_ref()?;
+        stamps.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+
+    /// Makes a change stamped `stamp`, unless it compares and has something newer.
+    fn apply<T>(
+        &self,
+        key: &CacheKey,
+        stamp: Stamp,
+        change: impl FnOnce(&mut Entries) -> T,
+    ) -> BackendResult<T> {
+        let mut stamps =
+            self.stamps.as_ref().map(|stamps| stamps.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(stamps) = &mut stamps {
+            let newest = stamps.entry(key.clone()).or_default();
+            if stamp < *newest {
+                return Err(Error::superseded(Some(*newest)));
+            }
+            *newest = stamp;
+        }
+        Ok(change(&mut self.lock()))
     }
 
     /// For how long a call that was given up may still be applied: on real clocks, tests rather wait for less than the
@@ -102,6 +138,35 @@ impl Backend for MapBackend {
             Some(_) => DeleteStatus::Deleted(1),
             None => DeleteStatus::Missing,
         })
+    }
+
+    async fn write_entries(&self, entries: Vec<(CacheKey, Entry)>) -> Vec<BackendResult<()>> {
+        let write = |(key, Entry { payload, meta, .. }): (CacheKey, Entry)| {
+            let Payload::Bytes(raw) = payload else {
+                return Err(Error::new(ErrorKind::Unsupported, "this store holds bytes"));
+            };
+            let value = CacheValue::new(raw, meta.kept_until(), meta.stale);
+            self.apply(&key, meta.stamp, |entries| drop(entries.insert(key.clone(), value)))
+        };
+        entries.into_iter().map(write).collect()
+    }
+
+    async fn remove_entries(&self, entries: Vec<(CacheKey, Stamp)>) -> Vec<BackendResult<DeleteStatus>> {
+        let remove = |(key, stamp): (CacheKey, Stamp)| {
+            self.apply(&key, stamp, |entries| match entries.remove(&key) {
+                Some(_) => DeleteStatus::Deleted(1),
+                None => DeleteStatus::Missing,
+            })
+        };
+        entries.into_iter().map(remove).collect()
+    }
+
+    fn compares(&self) -> bool {
+        self.stamps.is_some()
+    }
+
+    fn shared(&self) -> bool {
+        self.stamps.is_some()
     }
 
     fn label(&self) -> BackendLabel {

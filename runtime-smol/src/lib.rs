@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use smol::Executor;
 use tierkeep::Timestamp;
-use tierkeep::runtime::{BlockingJob, BoxFuture, Instant, Runtime};
+use tierkeep::runtime::{BlockingJob, BoxFuture, Instant, Runtime, system_wall};
 
 /// smol's timers and blocking pool, with its global executor or one of your own.
 #[derive(Debug, Clone)]
@@ -77,7 +77,7 @@ impl Runtime for SmolRuntime {
     }
 
     fn wall(&self) -> Timestamp {
-        clock::wall()
+        system_wall()
     }
 
     fn random(&self) -> u64 {

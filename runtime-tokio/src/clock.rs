@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH};
 
 use tierkeep::Timestamp;
-use tierkeep::runtime::Instant;
+use tierkeep::runtime::{Instant, system_wall};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant as TokioInstant;
 
@@ -32,12 +32,13 @@ impl Clock {
     /// The operating system's wall clock, shifted by as much as tokio's clock was paused or advanced.
     #[expect(clippy::disallowed_methods, reason = "this is the runtime seam")]
     pub(crate) fn wall(&self, handle: &Handle) -> Timestamp {
-        // A clock set before 1970 reads as 1970.
-        let mut since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        if self.pausable {
-            let (tokio, os) = (self.elapsed(handle), self.os.elapsed());
-            since = (since + tokio.saturating_sub(os)).saturating_sub(os.saturating_sub(tokio));
+        if !self.pausable {
+            return system_wall();
         }
+        // Asked anew each time: what it is shifted by changes at any moment. Set before 1970 it reads as 1970.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (tokio, os) = (self.elapsed(handle), self.os.elapsed());
+        let since = (since + tokio.saturating_sub(os)).saturating_sub(os.saturating_sub(tokio));
         Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 

@@ -132,6 +132,12 @@ pub trait BlockingBackend: Send + Sync + 'static {
         answers
     }
 
+    /// As [`Backend::remove_entries`], in one job. Default: [`remove_many`](Self::remove_many).
+    fn remove_entries(&self, entries: Vec<(CacheKey, Stamp)>) -> Vec<BackendResult<DeleteStatus>> {
+        let keys: Vec<_> = entries.into_iter().map(|(key, _)| key).collect();
+        self.remove_many(&keys)
+    }
+
     /// As [`Backend::clear`].
     ///
     /// # Errors
@@ -164,6 +170,21 @@ pub trait BlockingBackend: Send + Sync + 'static {
     /// Whatever the store reports.
     fn reopen(&self) -> BackendResult<()> {
         Ok(())
+    }
+
+    /// As [`Backend::compares`]. Default: no.
+    fn compares(&self) -> bool {
+        false
+    }
+
+    /// As [`Backend::shared`]. Default: no.
+    fn shared(&self) -> bool {
+        false
+    }
+
+    /// As [`Backend::authoritative`]. Default: yes.
+    fn authoritative(&self) -> bool {
+        true
     }
 }
 
@@ -332,6 +353,10 @@ impl<B: BlockingBackend> Backend for Blocking<B> {
         self.run_many(entries.len(), move |store| store.write_entries(entries)).await
     }
 
+    async fn remove_entries(&self, entries: Vec<(CacheKey, Stamp)>) -> Vec<BackendResult<DeleteStatus>> {
+        self.run_many(entries.len(), move |store| store.remove_entries(entries)).await
+    }
+
     async fn clear(&self, scope: &Scope, stamp: Stamp) -> BackendResult<()> {
         let scope = scope.clone();
         self.run(move |store| store.clear(&scope, stamp)).await
@@ -360,6 +385,18 @@ impl<B: BlockingBackend> Backend for Blocking<B> {
 
     fn running_jobs(&self) -> usize {
         self.permits.running.load(Ordering::Relaxed)
+    }
+
+    fn compares(&self) -> bool {
+        self.store().is_some_and(B::compares)
+    }
+
+    fn shared(&self) -> bool {
+        self.store().is_some_and(B::shared)
+    }
+
+    fn authoritative(&self) -> bool {
+        self.store().is_none_or(B::authoritative)
     }
 }
 

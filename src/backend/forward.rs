@@ -12,6 +12,7 @@ use super::{Backend, BackendResult, Holds, OpenContext, Port, Scope, Usage};
 use crate::codec::{Compressor, Format};
 use crate::key::CacheKey;
 use crate::key_format::CacheKeyFormat;
+use crate::runtime::RuntimeHandle;
 use crate::tier::TierOptions;
 use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Raw, Stamp, Timestamp};
 
@@ -115,6 +116,16 @@ macro_rules! forward {
                 (**self).write_entries(entries)
             }
 
+            fn remove_entries<'s, 'c>(
+                &'s self,
+                entries: Vec<(CacheKey, Stamp)>,
+            ) -> Call<'c, Vec<BackendResult<DeleteStatus>>>
+            where
+                's: 'c,
+            {
+                (**self).remove_entries(entries)
+            }
+
             fn holds(&self) -> Holds {
                 (**self).holds()
             }
@@ -136,6 +147,10 @@ macro_rules! forward {
 
             fn validate(&self) -> BackendResult<()> {
                 (**self).validate()
+            }
+
+            fn suits(&self, runtime: &RuntimeHandle) -> BackendResult<()> {
+                (**self).suits(runtime)
             }
 
             fn tier_options(&self) -> TierOptions {
@@ -175,6 +190,18 @@ macro_rules! forward {
 
             fn running_jobs(&self) -> usize {
                 (**self).running_jobs()
+            }
+
+            fn compares(&self) -> bool {
+                (**self).compares()
+            }
+
+            fn shared(&self) -> bool {
+                (**self).shared()
+            }
+
+            fn authoritative(&self) -> bool {
+                (**self).authoritative()
             }
         }
     )*};

@@ -60,11 +60,13 @@ mod blocking;
 #[cfg(feature = "testing")]
 pub mod contract;
 #[cfg(feature = "disk")]
-mod disk;
+pub(crate) mod disk;
 mod forward;
 mod memory;
 #[cfg(feature = "moka")]
 mod moka;
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+mod redis;
 mod typed;
 
 pub use memory::MemoryBackend;
@@ -91,6 +93,10 @@ pub use blocking::{Blocking, BlockingBackend};
 pub use disk::{DiskBackend, DiskBuilder, DiskStats};
 #[cfg(feature = "moka")]
 pub use moka::{MokaBackend, RemovalCause};
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+pub use redis::{
+    ConnectionState, Credentials, CredentialsProvider, RedisBackend, RedisBuilder, RedisDriver, RedisStats,
+};
 pub use typed::CacheBackend;
 
 /// What a backend call returns.
@@ -181,6 +187,13 @@ pub trait Backend: Send + Sync + 'static {
         self.write_many(values).await
     }
 
+    /// Removes entries on behalf of mutations with these stamps. A store that [`compares`](Self::compares) remembers the
+    /// stamp in the entry's place. Answers in the order of `entries`. Default: [`remove_many`](Self::remove_many).
+    async fn remove_entries(&self, entries: Vec<(CacheKey, Stamp)>) -> Vec<BackendResult<DeleteStatus>> {
+        let keys: Vec<_> = entries.into_iter().map(|(key, _)| key).collect();
+        self.remove_many(&keys).await
+    }
+
     /// Whether the tier holds decoded objects (in-process tiers) or frames (everything else, the default).
     fn holds(&self) -> Holds {
         Holds::Bytes
@@ -204,6 +217,16 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// [`ErrorKind::Config`], with a message that names what must change.
     fn validate(&self) -> BackendResult<()> {
+        Ok(())
+    }
+
+    /// Called once, when a cache is built, before anything is opened: whether this backend can run on the cache's
+    /// runtime. Default: it can.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], with a message that names what must change.
+    fn suits(&self, runtime: &RuntimeHandle) -> BackendResult<()> {
+        let _ = runtime;
         Ok(())
     }
 
@@ -251,6 +274,30 @@ pub trait Backend: Send + Sync + 'static {
     /// Default: 0 (the store does not block).
     fn running_jobs(&self) -> usize {
         0
+    }
+
+    /// Whether [`write_entries`](Self::write_entries) and [`remove_entries`](Self::remove_entries) are applied only if
+    /// the store holds nothing newer of the key, going by [`Stamp`]; otherwise nothing is changed and they answer
+    /// [`Error::superseded`]. Default: no.
+    ///
+    /// The engine relies on three things. Equal stamps are one mutation, sent again: it is applied. A removal at
+    /// [`Stamp::ZERO`] is made only where nothing stamped is held. And the stamp of what was removed, or has expired, is
+    /// remembered for at least twice the [`residual`](Self::residual) time, so that a call that was given up cannot
+    /// bring an older value back: a quarantine here ends as soon as its repair is confirmed.
+    fn compares(&self) -> bool {
+        false
+    }
+
+    /// Whether other processes read and write the same store. In-process and local tiers above such a tier keep entries
+    /// for 30 s at most, unless the application sets [`TierOptions::ttl_cap`]. Default: no.
+    fn shared(&self) -> bool {
+        false
+    }
+
+    /// Whether a read gives the last confirmed write. Where it may not (a replica that lags), what is read is never
+    /// refilled above, and entries older than this process's own last change of the key are absent. Default: yes.
+    fn authoritative(&self) -> bool {
+        true
     }
 }
 

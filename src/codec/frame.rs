@@ -180,6 +180,21 @@ impl Header {
     }
 }
 
+/// The stamp of what looks like a frame, without checking anything: for stores that compare stamps.
+#[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
+pub(crate) fn peek_stamp(raw: &[u8]) -> Option<Stamp> {
+    let mut reader = Reader::new(raw);
+    if reader.array::<2>()? != MAGIC || reader.byte()? != VERSION {
+        return None;
+    }
+    let [flags, _format, _compressor] = reader.array()?;
+    if flags & DICTIONARY != 0 {
+        reader.varint()?;
+    }
+    let time = reader.array().map(u64::from_le_bytes)?;
+    Some(Stamp { time, node: reader.array().map(u32::from_le_bytes)? })
+}
+
 /// Opens the frame that a store returned for `key`. The payload is a slice of `raw`, not a copy, and still unchecked:
 /// [`Header::verify`] does that when it is decoded.
 ///
@@ -211,7 +226,7 @@ pub struct Encoded {
 
 impl Encoded {
     /// `buffer`, emptied, with the head-room and space for `capacity` bytes of payload at least.
-    pub(super) fn buffer_in(mut buffer: Vec<u8>, capacity: usize) -> Vec<u8> {
+    pub(crate) fn buffer_in(mut buffer: Vec<u8>, capacity: usize) -> Vec<u8> {
         buffer.clear();
         buffer.reserve_exact(HEAD_ROOM + capacity);
         buffer.resize(HEAD_ROOM, 0);
@@ -231,7 +246,7 @@ impl Encoded {
     }
 
     /// A plain payload that was appended to a [`buffer_in`](Self::buffer_in).
-    pub(super) fn plain(mut buffer: Vec<u8>, format: u8, alignment: usize) -> Self {
+    pub(crate) fn plain(mut buffer: Vec<u8>, format: u8, alignment: usize) -> Self {
         // A store keeps what is not used too. Little of it is not worth a move.
         if buffer.capacity() - buffer.len() > SLACK.max(buffer.len() / 8) {
             buffer.shrink_to_fit();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::IntoFuture;
+use std::time::Duration;
 
 use super::backend::CompositionBackend;
 use super::policy::{CompositionPolicy, ReadPolicy, RefillPolicy, WritePolicy};
@@ -41,6 +42,14 @@ impl Composition {
     /// The policies.
     pub fn policy(&self) -> &CompositionPolicy {
         &self.policy
+    }
+
+    /// Caps the life of entries in the tiers above one that other processes write, where the application has not.
+    pub(crate) fn cap_above_shared(&mut self, cap: Duration) {
+        let shared = self.tiers.iter().rposition(|tier| tier.backend.shared()).unwrap_or(0);
+        for tier in self.tiers[..shared].iter_mut().filter(|tier| !tier.backend.shared()) {
+            tier.options.ttl_cap.get_or_insert(cap);
+        }
     }
 
     /// Sets all policies.

@@ -14,12 +14,13 @@ use super::refill::Refill;
 use super::route::{Route, RouteTier};
 use crate::codec::{Header, ValueType, frame};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hit::Hit;
 use crate::key::{CacheKey, KeyProbe};
 use crate::observe::{Began, trace};
 use crate::order::Fence;
 use crate::planted::{Plant, planted};
 use crate::runtime::{Envelope, RejectReason};
-use crate::tier::{Counters, ErrorPolicy, Message, ReadOp};
+use crate::tier::{Counters, ErrorPolicy, Message, ReadOp, TierCore};
 use crate::value::{Entry, Meta, Object, Payload, Raw, Timestamp};
 
 /// How long callers wait if a planted bug forgets the deadlines.
@@ -61,44 +62,38 @@ pub(crate) struct Reading {
 
 impl Engine {
     /// The topmost tier's answer through its port, if it has one and has the key: no wait, no message, no allocation.
-    pub(crate) fn peek(&self, probe: &KeyProbe<'_>, ty: &dyn ValueType) -> Option<Found> {
+    #[inline]
+    pub(crate) fn peek<T: Send + Sync + 'static>(&self, probe: &KeyProbe<'_>) -> Option<Hit<T>> {
         if self.read_policy == ReadPolicy::Parallel || self.is_closed() {
             return None;
         }
-        self.peek_at(self.route.load().tiers.first()?, 0, probe, ty)
+        self.peek_at(self.cores.first()?, probe)
     }
 
     /// The answer of the first port that has the key, whatever the policy. Tiers without one are passed over: each
     /// tier has settled every mutation, so none holds an older value than another that shows one.
-    pub(crate) fn peek_all(&self, probe: &KeyProbe<'_>, ty: &dyn ValueType) -> Option<Found> {
-        let route = self.route.load();
-        route.tiers.iter().enumerate().find_map(|(index, tier)| self.peek_at(tier, index, probe, ty))
+    pub(crate) fn peek_all<T: Send + Sync + 'static>(&self, probe: &KeyProbe<'_>) -> Option<Hit<T>> {
+        self.cores.iter().find_map(|core| self.peek_at(core, probe))
     }
 
+    /// What is not usable is counted, with its reason, by the full read that follows.
     #[inline]
-    fn peek_at(
-        &self,
-        tier: &RouteTier,
-        index: usize,
-        probe: &KeyProbe<'_>,
-        ty: &dyn ValueType,
-    ) -> Option<Found> {
-        let port = tier.core.port.as_ref()?;
-        if !tier.core.is_open() && tier.core.blocked(&probe.to_key()).is_some() {
+    fn peek_at<T: Send + Sync + 'static>(&self, core: &TierCore, probe: &KeyProbe<'_>) -> Option<Hit<T>> {
+        let port = core.port.as_ref()?;
+        if !core.is_open() && core.blocked(&probe.to_key()).is_some() {
             return None;
         }
-        let entry = port.get(probe)?;
-        let Payload::Object(object, _) = entry.payload else { return None };
-        let meta = self.order.admit(probe.prefix(), entry.meta, false)?;
+        let Entry { payload: Payload::Object(object, _), meta, .. } = port.get(probe)? else { return None };
+        if self.order.hides(probe, meta.stamp) || core.hides(probe, &meta) {
+            return None;
+        }
         let now = self.runtime.wall();
-        let usable =
-            !tier.core.hides(probe, &meta) && !meta.is_expired(now) && Any::type_id(&*object) == ty.of_type();
-        // What is not usable is counted, with its reason, by the full read that follows.
-        usable.then(|| {
-            Counters::one(&tier.core.counters.hits);
-            Counters::one(&tier.core.counters.port_reads);
-            Found { object, meta, tier: index, now }
-        })
+        if meta.is_expired(now) {
+            return None;
+        }
+        let value = object.downcast::<T>().ok()?;
+        core.counters.port_hits.one();
+        Some(Hit::new(value, Some(core.label.clone()), meta, now))
     }
 
     /// Reads a key from the tiers, as the policy says, and refills what missed.
@@ -352,7 +347,9 @@ impl Engine {
         mut missed: Vec<usize>,
     ) {
         missed.retain(|&index| index < found.tier && !route.tiers[index].core.options.read_only);
-        if missed.is_empty() || !self.wants_refill(route, key, found) {
+        // A replica may lag behind what the tiers above have dropped.
+        let lags = !route.tiers[found.tier].core.authoritative;
+        if missed.is_empty() || lags || !self.wants_refill(route, key, found) {
             return;
         }
         let refill = Refill {

@@ -24,8 +24,8 @@ use crate::observe::{Began, trace};
 use crate::order::{ClearWrite, Write};
 use crate::planted::{Plant, planted};
 use crate::runtime::{Address, BoxFuture, Envelope, Instant, RejectReason};
-use crate::tier::{Change, ClearOp, Counters, Message, Mutation, Open, Settled, Settlement};
-use crate::value::{DeleteStatus, Entry, Meta, Object, Payload};
+use crate::tier::{Change, ClearOp, Counters, Message, Mutation, Open, Settled, Settlement, TierCore};
+use crate::value::{DeleteStatus, Entry, Meta, Object, Payload, Stamp};
 
 /// Keys of one call under way at once, at most.
 const WINDOW: usize = 256;
@@ -145,6 +145,26 @@ impl Engine {
         }
         any(results)?;
         Ok(if copies > 0 { DeleteStatus::Deleted(copies) } else { DeleteStatus::Missing })
+    }
+
+    /// Another process wrote the key later, as the store of `newer` says: the other tiers drop the key at once, and what
+    /// is on its way to them is void. Those that compare are told the same by their stores.
+    pub(super) fn drop_outdated(&self, newer: &TierCore, key: &CacheKey) {
+        let route = self.route.load_full();
+        let is_older =
+            |tier: &&RouteTier| !std::ptr::eq(Arc::as_ptr(&tier.core), newer) && !tier.core.compares;
+        let older: Vec<_> = route.written.iter().filter(is_older).collect();
+        for tier in &older {
+            tier.core.announce(key);
+        }
+        let write = Write::begin(&self.order, &self.runtime, key.clone());
+        self.flights.detach(key);
+        let now = self.runtime.now();
+        for tier in older {
+            let deadline = now.after(tier.core.options.write_deadline);
+            let (mutation, _) = Mutation::new(&tier.core, &write, Change::Remove, deadline);
+            tier.core.arrive_at_once(mutation);
+        }
     }
 
     /// Hides a scope in every tier at once, and has the backends record it.
@@ -267,6 +287,10 @@ impl Engine {
         // Before anything is sent: whoever sees the new value never sees the old one in a tier that is not written.
         for tier in route.read_only() {
             tier.core.overrule(key, write.stamp);
+        }
+        for tier in route.written.iter().filter(|tier| !tier.core.authoritative) {
+            // Its own entry of this very change is shown.
+            tier.core.overrule(key, Stamp { time: write.stamp.time.saturating_sub(1), ..write.stamp });
         }
         // Loads in flight may have read what this replaces: whoever asks from now on starts anew.
         self.flights.detach(key);

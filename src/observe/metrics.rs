@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Label, Unit, counter, gauge, histogram};
 
+use super::Striped;
 use crate::codec::{CodecStats, CodecWork};
 use crate::composition::Engine;
 use crate::runtime::{ActorState, Instant, RuntimeHandle};
@@ -133,7 +134,7 @@ pub(crate) struct TierMeter {
 
 /// The counts and durations of one region.
 pub(crate) struct RegionMeter {
-    hits: AtomicU64,
+    hits: Striped,
     misses: AtomicU64,
     writes: [AtomicU64; 2],
     loads: [AtomicU64; 3],
@@ -247,7 +248,7 @@ impl Meter {
             loads: ["loaded", "failed", "joined"].map(|outcome| count("tierkeep_loads_total", outcome)),
         };
         let meter = Arc::new(RegionMeter {
-            hits: AtomicU64::new(0),
+            hits: Striped::default(),
             misses: AtomicU64::new(0),
             writes: Default::default(),
             loads: Default::default(),
@@ -350,7 +351,7 @@ impl TierCounts {
 impl RegionCounts {
     fn publish(&mut self, meter: &RegionMeter) {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        publish(&mut self.reads, [get(&meter.hits), get(&meter.misses)]);
+        publish(&mut self.reads, [meter.hits.sum(), get(&meter.misses)]);
         publish(&mut self.writes, [0, 1].map(|i| get(&meter.writes[i])));
         publish(&mut self.loads, [0, 1, 2].map(|i| get(&meter.loads[i])));
     }
@@ -417,15 +418,18 @@ impl RegionMeter {
     /// A hit through a port; `began` for one of 64.
     #[inline]
     pub(crate) fn hit_at_once(&self, began: Option<Began>, runtime: &RuntimeHandle) {
-        self.hits.fetch_add(1, Ordering::Relaxed);
+        self.hits.one();
         if let Some(began) = began {
             self.read.record_many(began.seconds(runtime), ONE_OF as usize);
         }
     }
 
     pub(crate) fn read(&self, hit: bool, began: Began, runtime: &RuntimeHandle) {
-        let count = if hit { &self.hits } else { &self.misses };
-        count.fetch_add(1, Ordering::Relaxed);
+        if hit {
+            self.hits.one();
+        } else {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+        }
         self.read.record(began.seconds(runtime));
     }
 

@@ -11,6 +11,7 @@ mod flume_host;
 pub mod host;
 mod restart;
 mod task;
+mod wall;
 
 pub use actor::{
     ActorEvent, ActorFactory, ActorSpec, ActorState, ActorWatch, Address, Envelope, Handler, Mailbox,
@@ -20,6 +21,7 @@ pub(crate) use restart::jitter;
 pub use restart::{RestartCounter, RestartDecision, RestartPolicy};
 pub(crate) use task::panic_message;
 pub use task::{TaskError, TaskHandle};
+pub use wall::system_wall;
 
 use std::fmt;
 use std::future::Future;

@@ -153,8 +153,10 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
         Either::Right(((), call)) => {
             let error = overdue("write", core.options.write_deadline.as_millis());
             record::<()>(&core, pass, &vec![Err(error.clone()); batch.len()]);
-            let attempts: Vec<(CacheKey, Attempt, Stamp)> =
-                batch.iter().map(|job| (job.key().clone(), job.attempt, job.want().0)).collect();
+            let attempts: Vec<(CacheKey, Attempt, Stamp, Stamp)> = batch
+                .iter()
+                .map(|job| (job.key().clone(), job.attempt, job.stamp(), job.value_stamp()))
+                .collect();
             for job in batch {
                 core.overdue(job, &error);
             }
@@ -164,7 +166,8 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
             let results = AssertUnwindSafe(outlive(&core, call)).catch_unwind().await;
             let results = results.unwrap_or_else(|_| unknown(&core));
             Counters::one(&core.counters.late);
-            for ((key, attempt, stamp), result) in attempts.into_iter().zip(results) {
+            for ((key, attempt, stamp, value), result) in attempts.into_iter().zip(results) {
+                core.note_outdated(&key, value, &result);
                 core.late(&key, attempt, result.is_ok().then_some(stamp));
             }
         }
@@ -204,20 +207,25 @@ fn send(core: &Arc<TierCore>, batch: &[Job]) -> impl Future<Output = Vec<Result<
     let backend = Arc::clone(&core.backend);
     let stores: Vec<_> =
         batch.iter().filter_map(|job| Some((job.key().clone(), job.entry()?.clone()))).collect();
-    let keys: Vec<_> =
-        if stores.is_empty() { batch.iter().map(|job| job.key().clone()).collect() } else { Vec::new() };
+    let removals: Vec<_> = if stores.is_empty() {
+        batch.iter().map(|job| (job.key().clone(), job.stamp())).collect()
+    } else {
+        Vec::new()
+    };
     let expected = batch.len();
+    let core = Arc::clone(core);
     async move {
-        if keys.is_empty() {
+        let results: Vec<Result<Settlement>> = if removals.is_empty() {
             let results = backend.write_entries(stores).await;
             complete(results, expected)
                 .into_iter()
                 .map(|result| result.map(|()| Settlement::Applied))
                 .collect()
         } else {
-            let results = backend.remove_many(&keys).await;
+            let results = backend.remove_entries(removals).await;
             complete(results, expected).into_iter().map(|result| result.map(removed)).collect()
-        }
+        };
+        results.into_iter().map(|result| result.or_else(|error| core.compared(error))).collect()
     }
 }
 

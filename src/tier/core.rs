@@ -15,6 +15,7 @@ use super::health::Health;
 use super::ledger::{Ledger, Refusal};
 use super::message::{Change, Fill, Finished, Mutation, Open, ReadOp, Settled, Settlement};
 use super::options::{Tier, TierOptions};
+use super::outdated::Outdated;
 use super::overruled::Overruled;
 use super::quarantine::Repair;
 use super::queue::{Job, Queue, Work};
@@ -42,8 +43,13 @@ pub(crate) struct TierCore {
     pub(super) outbox: Arc<Outbox>,
     pub(crate) meter: TierMeter,
     pub(crate) decodes: Decodes,
-    /// Of a read-only tier: what it may no longer show.
+    /// Of a tier that is not written, or may lag behind: what it may no longer show.
     pub(crate) overruled: Overruled,
+    /// Whether the store applies a change only if it holds nothing newer.
+    pub(crate) compares: bool,
+    /// Whether what is read here may be refilled above.
+    pub(crate) authoritative: bool,
+    pub(super) outdated: Outdated,
     pub(super) breaker: Breaker,
     pub(super) gate: Gate,
     /// Entries stamped at or before this are absent: what a bypassed tier may have missed.
@@ -89,10 +95,13 @@ impl TierCore {
             meter: telling.meter.tier(&tier.label),
             decodes: Decodes::new(tier.options.decode_alarm),
             overruled: Overruled::default(),
+            compares: tier.backend.compares(),
+            authoritative: tier.backend.authoritative(),
+            outdated: Outdated::default(),
             label: tier.label,
             port: tier.backend.port(),
             holds: tier.backend.holds(),
-            ledger: Mutex::new(Ledger::new(tier.backend.port().is_some())),
+            ledger: Mutex::new(Ledger::new(tier.backend.port().is_some(), tier.backend.compares())),
             backend: tier.backend,
             options: tier.options,
             runtime: runtime.clone(),
@@ -146,7 +155,8 @@ impl TierCore {
     /// Whether an entry with these stamps is older than what the tier may have missed.
     pub(crate) fn hides(&self, key: &KeyProbe<'_>, meta: &Meta) -> bool {
         // The keys first: when there are too many, they are forgotten once `hidden` covers them.
-        (self.options.read_only && self.overruled.hides(key, meta)) || self.covers(meta)
+        ((self.options.read_only || !self.authoritative) && self.overruled.hides(key, meta))
+            || self.covers(meta)
     }
 
     fn covers(&self, meta: &Meta) -> bool {
@@ -266,6 +276,11 @@ impl TierCore {
         if self.gate.is_bypassed() {
             return Counters::one(&self.counters.fills_dropped);
         }
+        // Two reads of a shared store may bring what another process replaced between them, in either order.
+        let held = self.port.as_ref().and_then(|port| port.get(&fill.key.probe()));
+        if held.is_some_and(|held| held.meta.stamp > fill.entry.meta.stamp) && !planted(Plant::OlderFill) {
+            return Counters::one(&self.counters.fills_void);
+        }
         // Under the lock, so that no mutation of the key can be announced between the check and the attempt, which
         // later ones wait for.
         let begun = self.with_ledger(|ledger, _| {
@@ -337,6 +352,8 @@ impl TierCore {
     fn count(&self, finished: &Finished) {
         Counters::one(match finished.result() {
             Ok(Settlement::Superseded) => &self.counters.superseded,
+            // Counted as it was refused.
+            Ok(Settlement::Outdated) => return,
             Ok(_) => &self.counters.applied,
             Err(_) => &self.counters.unconfirmed,
         });

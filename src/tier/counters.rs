@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use crate::error::ErrorKind;
+use crate::observe::Striped;
 
 macro_rules! counters {
     ($($field:ident),* $(,)?) => {
@@ -12,6 +13,8 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $field: AtomicU64,)*
+            /// Hits that ended at the port: both a hit and a port read, counted once.
+            pub(crate) port_hits: Striped,
         }
     };
 }
@@ -20,7 +23,7 @@ counters! {
     hits, misses, expired, cleared, quarantined, decode_failed, wrong_type,
     timeouts, overloaded, unavailable, restarted, panicked, failed,
     port_reads, messages, read_calls, read_keys, joined_reads,
-    applied, superseded, unconfirmed, waited, write_calls, write_keys,
+    applied, superseded, outdated, unconfirmed, waited, write_calls, write_keys,
     fills, fills_void, fills_dropped, repairs, repair_failures, bypasses, late, swept,
     oversized, bytes_read, bytes_written,
 }
@@ -51,8 +54,9 @@ impl Counters {
 
     pub(crate) fn reads(&self) -> ReadCounts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let port_hits = self.port_hits.sum();
         ReadCounts {
-            hits: get(&self.hits),
+            hits: get(&self.hits) + port_hits,
             misses: get(&self.misses),
             expired: get(&self.expired),
             cleared: get(&self.cleared),
@@ -65,7 +69,7 @@ impl Counters {
             restarted: get(&self.restarted),
             panicked: get(&self.panicked),
             failed: get(&self.failed),
-            through_port: get(&self.port_reads),
+            through_port: get(&self.port_reads) + port_hits,
             calls: get(&self.read_calls),
             keys_in_calls: get(&self.read_keys),
             joined: get(&self.joined_reads),
@@ -78,6 +82,7 @@ impl Counters {
         WriteCounts {
             applied: get(&self.applied),
             superseded: get(&self.superseded),
+            outdated: get(&self.outdated),
             unconfirmed: get(&self.unconfirmed),
             waited: get(&self.waited),
             calls: get(&self.write_calls),
@@ -171,6 +176,8 @@ pub struct WriteCounts {
     pub applied: u64,
     /// Mutations dropped because a newer one of the key was settled.
     pub superseded: u64,
+    /// Mutations, fills and repairs that the store refused because another process has written the key later.
+    pub outdated: u64,
     /// Mutations that the tier did not confirm: their keys went into quarantine.
     pub unconfirmed: u64,
     /// Mutations that found the mailbox full and waited for room.

@@ -46,6 +46,8 @@ pub(crate) struct Ledger {
     attempts: Attempt,
     /// Whether the store is written through its port, under the ledger's lock.
     in_process: bool,
+    /// Whether the store keeps the newer of two changes, whichever reaches it last: no attempt is ever late then.
+    pub(super) compares: bool,
 }
 
 #[derive(Default)]
@@ -71,8 +73,8 @@ pub(super) enum Refusal {
 }
 
 impl Ledger {
-    pub(super) fn new(in_process: bool) -> Self {
-        Self { in_process, ..Self::default() }
+    pub(super) fn new(in_process: bool, compares: bool) -> Self {
+        Self { in_process, compares, ..Self::default() }
     }
 
     /// Whether a planted bug lets the tier answer for keys that it has not confirmed.

@@ -87,6 +87,8 @@ pub(crate) enum Settlement {
     Removed(DeleteStatus),
     /// A newer one is settled there.
     Superseded,
+    /// The store holds a newer entry, written by another process.
+    Outdated,
 }
 
 /// The answer to a mutation. An error means: not confirmed, and the key is quarantined at the tier.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::breaker::BreakerOptions;
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
-use crate::runtime::RestartPolicy;
+use crate::runtime::{RestartPolicy, RuntimeHandle};
 use crate::value::BackendLabel;
 
 /// How a tier behaves. Each backend suggests its own defaults ([`Backend::tier_options`]); [`Tier`] changes them.
@@ -38,7 +38,9 @@ pub struct TierOptions {
     pub residual: Option<Duration>,
     /// Keys in quarantine before the whole tier is bypassed. Default: 10,000.
     pub quarantine: usize,
-    /// The longest life of an entry in this tier. Default: none.
+    /// The longest life of an entry in this tier. Default: none, but 30 s above a tier whose store is
+    /// [shared](Backend::shared) with other processes, whose writes this tier does not see. `Duration::MAX` is no cap
+    /// there either.
     pub ttl_cap: Option<Duration>,
     /// When the breaker opens. Default: see [`BreakerOptions`].
     pub breaker: BreakerOptions,
@@ -306,11 +308,15 @@ impl Tier {
         self
     }
 
-    pub(crate) fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self, runtime: &RuntimeHandle) -> Result<()> {
         if self.label.as_str().is_empty() {
             return Err(Error::new(ErrorKind::Config, "a tier's label is empty; name it with `Tier::label`"));
         }
-        self.options.validate().and_then(|()| self.backend.validate()).map_err(|e| e.at_tier(&self.label))
+        self.options
+            .validate()
+            .and_then(|()| self.backend.validate())
+            .and_then(|()| self.backend.suits(runtime))
+            .map_err(|e| e.at_tier(&self.label))
     }
 }
 

@@ -164,6 +164,8 @@ impl TierCore {
 
     /// Ends a job whose attempt returned in time or was never sent.
     pub(super) fn finish(self: &Arc<Self>, job: Job, result: Result<Settlement>) {
+        // First of all: when whoever waits is told, nothing older is left above.
+        self.note_outdated(job.key(), job.value_stamp(), &result);
         let Job { work, attempt } = job;
         let next = match work {
             Work::Mutation(mutation) => {
@@ -171,8 +173,8 @@ impl TierCore {
             }
             Work::Fill(fill) => {
                 Counters::one(match result {
+                    Ok(Settlement::Outdated) | Err(_) => &self.counters.fills_dropped,
                     Ok(_) => &self.counters.fills,
-                    Err(_) => &self.counters.fills_dropped,
                 });
                 let next = self.with_ledger(|ledger, done| ledger.complete_fill(&fill.key, attempt, done));
                 // Its entry first, then whoever waits for the fill is told.

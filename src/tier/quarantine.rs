@@ -2,7 +2,8 @@
 //!
 //! It ends when a repair (the newest change wanted, written again) is confirmed *and* every attempt that may still be
 //! applied has returned or its residual time is over: a late attempt would undo a repair that was confirmed before it.
-//! A late attempt that returns confirmed and is itself the newest change wanted is as good as a repair.
+//! A late attempt that returns confirmed and is itself the newest change wanted is as good as a repair. In a store that
+//! compares stamps no attempt is late: whenever it is applied, it cannot undo what is newer.
 
 use super::ledger::{Attempt, Ledger};
 use super::message::Change;
@@ -46,7 +47,8 @@ impl Ledger {
         let state = self.keys.entry(key.clone()).or_default();
         state.settled = state.settled.max(stamp.time);
         // An attempt of this key that is still out may be applied as well.
-        let late = late.or(state.out.take()).filter(|_| !planted(Plant::LiftAtConfirmation));
+        let late = late.or(state.out.take());
+        let late = late.filter(|_| !self.compares && !planted(Plant::LiftAtConfirmation));
         if self.bypassed {
             self.dropped.push(change);
             return self.tidy(key);
@@ -135,7 +137,11 @@ impl Ledger {
         if let Some(quarantine) = self.keys.get_mut(key).and_then(|state| state.quarantine.as_mut())
             && quarantine.repair.take_if(|(repair, _)| *repair == attempt).is_some()
         {
-            quarantine.late.push(attempt);
+            if self.compares {
+                self.repairs.push_back(key.clone());
+            } else {
+                quarantine.late.push(attempt);
+            }
         }
     }
 

@@ -69,6 +69,23 @@ impl Job {
         }
     }
 
+    /// When what it stores or removes was written.
+    pub(super) fn value_stamp(&self) -> Stamp {
+        match &self.work {
+            Work::Fill(fill) => fill.entry.meta.stamp,
+            Work::Mutation(_) | Work::Repair(_) => self.stamp(),
+        }
+    }
+
+    /// Which change it carries. A fill is none.
+    pub(super) fn stamp(&self) -> Stamp {
+        match &self.work {
+            Work::Mutation(mutation) => mutation.stamp(),
+            Work::Repair(repair) => repair.stamp,
+            Work::Fill(_) => Stamp::ZERO,
+        }
+    }
+
     /// What the key has to show should this attempt get lost. A fill's key is made good by removing it.
     pub(super) fn want(&self) -> (Stamp, Change) {
         match &self.work {

@@ -194,6 +194,11 @@ impl<B: Backend> Backend for Faulty<B> {
         self.many(Call { op: Op::Write, run, pretend: done, tear: tear_entry, corrupt: keep }, entries).await
     }
 
+    async fn remove_entries(&self, entries: Vec<(CacheKey, Stamp)>) -> Vec<BackendResult<DeleteStatus>> {
+        let run: Run<B, _, _> = |inner, entries| Box::pin(async move { inner.remove_entries(entries).await });
+        self.many(Call { op: Op::Remove, run, pretend: deleted, tear: whole, corrupt: keep }, entries).await
+    }
+
     fn holds(&self) -> Holds {
         self.inner.holds()
     }
@@ -233,6 +238,18 @@ impl<B: Backend> Backend for Faulty<B> {
 
     fn residual(&self) -> Option<Duration> {
         self.inner.residual()
+    }
+
+    fn compares(&self) -> bool {
+        self.inner.compares()
+    }
+
+    fn shared(&self) -> bool {
+        self.inner.shared()
+    }
+
+    fn authoritative(&self) -> bool {
+        self.inner.authoritative()
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Opened {
 
 /// Opens or creates the store and begins an epoch in it.
 pub(super) fn open(options: &Options, heritage: &Heritage) -> Result<Opened, Refusal> {
-    let db = open_database(options)?;
+    let db = open_database(&options.directory, options.read_cache)?;
     let refused = |e| Refusal::of(&options.directory, e);
     let meta = db.keyspace(META, KeyspaceCreateOptions::default).map_err(refused)?;
     check_layout(&meta).map_err(refused)??;

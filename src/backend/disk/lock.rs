@@ -12,13 +12,13 @@ const ATTEMPTS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Held while the store is open; released when dropped, or by the system when the process dies.
-pub(super) struct DirectoryLock {
+pub(crate) struct DirectoryLock {
     _file: File,
 }
 
 impl DirectoryLock {
     /// Creates the directory if it is missing and locks it, waiting up to a second for another holder.
-    pub(super) fn acquire(directory: &Path) -> Result<Self> {
+    pub(crate) fn acquire(directory: &Path) -> Result<Self> {
         std::fs::create_dir_all(directory).map_err(|e| unavailable(directory, "cannot be created", e))?;
         let path = directory.join("LOCK");
         let file = OpenOptions::new()
@@ -43,7 +43,7 @@ impl DirectoryLock {
     }
 
     /// Whether the locked file is still the one in the directory: it is not after the directory was deleted.
-    pub(super) fn is_in_place(directory: &Path) -> bool {
+    pub(crate) fn is_in_place(directory: &Path) -> bool {
         directory.join("LOCK").exists()
     }
 }

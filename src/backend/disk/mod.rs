@@ -33,11 +33,11 @@ mod batch;
 mod database;
 mod generation;
 mod layout;
-mod lock;
+pub(crate) mod lock;
 mod marks;
 mod options;
-mod record;
-mod recovery;
+pub(crate) mod record;
+pub(crate) mod recovery;
 mod store;
 
 use std::path::Path;

@@ -6,7 +6,6 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
-use super::options::Options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::panic_message;
 
@@ -14,7 +13,7 @@ use crate::runtime::panic_message;
 const JOURNALS: u64 = 64 << 20;
 
 /// Why a store could not be opened.
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Its bytes cannot be understood; opening it again will not help.
     Damaged(String),
     /// The system or another process stands in the way; it may open later.
@@ -22,7 +21,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn of(directory: &Path, error: fjall::Error) -> Self {
+    pub(crate) fn of(directory: &Path, error: fjall::Error) -> Self {
         if is_damage(&error) {
             return Self::Damaged(error.to_string());
         }
@@ -30,12 +29,12 @@ impl Refusal {
         Self::Unavailable(Error::new(ErrorKind::Unavailable, message).with_source(error))
     }
 
-    pub(super) fn panicked(panic: &(dyn Any + Send)) -> Self {
+    pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
         Self::Damaged(format!("reading it panicked: {}", panic_message(panic)))
     }
 
     /// As the tier's error, saying what can be done.
-    pub(super) fn into_error(self, directory: &Path) -> Error {
+    pub(crate) fn into_error(self, directory: &Path) -> Error {
         match self {
             Self::Unavailable(error) => error,
             Self::Damaged(what) => Error::new(
@@ -51,7 +50,7 @@ impl Refusal {
 }
 
 /// Whether an error means that bytes are wrong, rather than that they could not be had.
-pub(super) fn is_damage(error: &fjall::Error) -> bool {
+pub(crate) fn is_damage(error: &fjall::Error) -> bool {
     match error {
         fjall::Error::Io(e) | fjall::Error::Storage(fjall::LsmError::Io(e)) => is_damage_io(e),
         fjall::Error::Locked | fjall::Error::Poisoned | fjall::Error::KeyspaceDeleted => false,
@@ -74,24 +73,23 @@ fn is_damage_io(error: &io::Error) -> bool {
 }
 
 /// Where fjall's files are.
-pub(super) fn data_directory(directory: &Path) -> PathBuf {
+pub(crate) fn data_directory(directory: &Path) -> PathBuf {
     directory.join("data")
 }
 
 /// fjall's own mark of a complete store.
-pub(super) fn version_file(directory: &Path) -> PathBuf {
+pub(crate) fn version_file(directory: &Path) -> PathBuf {
     data_directory(directory).join("version")
 }
 
-/// Opens or creates fjall's database. Panics of fjall over damaged bytes are caught.
-pub(super) fn open_database(options: &Options) -> Result<fjall::Database, Refusal> {
-    let directory = &options.directory;
+/// Opens or creates fjall's database in `directory`. Panics of fjall over damaged bytes are caught.
+pub(crate) fn open_database(directory: &Path, read_cache: u64) -> Result<fjall::Database, Refusal> {
     let data = data_directory(directory);
     prepare(directory, &data)?;
     let open = || {
         fjall::Database::builder(&data)
             .worker_threads(2)
-            .cache_size(options.read_cache)
+            .cache_size(read_cache)
             .max_journaling_size(JOURNALS)
             // The journal is short-lived, and values may be compressed already.
             .journal_compression(fjall::CompressionType::None)
@@ -140,7 +138,7 @@ fn prepare(directory: &Path, data: &Path) -> Result<(), Refusal> {
 }
 
 /// Moves damaged files out of the way, to the first free `damaged-<n>`.
-pub(super) fn move_aside(directory: &Path) -> Result<PathBuf> {
+pub(crate) fn move_aside(directory: &Path) -> Result<PathBuf> {
     let data = data_directory(directory);
     let aside = (1_u32..).map(|n| directory.join(format!("damaged-{n}"))).find(|path| !path.exists());
     // An endless range always has a next one.

@@ -1,0 +1,101 @@
+//! One attempt to connect: the address, the credentials of the moment, the handshake.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo};
+
+use super::credentials::{Credentials, CredentialsProvider};
+use super::failure;
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::RuntimeHandle;
+
+/// How every connection of a backend is made.
+pub(super) struct Connector {
+    pub(super) credentials: Option<Arc<dyn CredentialsProvider>>,
+    pub(super) timeout: Duration,
+}
+
+impl Connector {
+    /// Connects to `info`, within the timeout. To be called in a task of `runtime`: the redis crate takes its sockets
+    /// from the runtime that it finds itself in.
+    pub(super) async fn connect(
+        &self,
+        runtime: &RuntimeHandle,
+        info: ConnectionInfo,
+    ) -> Result<MultiplexedConnection> {
+        self.within(runtime, async { attempt(info, self.credentials().await?).await }).await
+    }
+
+    /// The same with the user and password in `info`, whatever the backend's credentials are.
+    #[cfg(feature = "redis-sentinel")]
+    pub(super) async fn connect_as_told(
+        &self,
+        runtime: &RuntimeHandle,
+        info: ConnectionInfo,
+    ) -> Result<MultiplexedConnection> {
+        self.within(runtime, attempt(info, None)).await
+    }
+
+    async fn within(
+        &self,
+        runtime: &RuntimeHandle,
+        attempt: impl Future<Output = Result<MultiplexedConnection>>,
+    ) -> Result<MultiplexedConnection> {
+        let deadline = runtime.now().after(self.timeout);
+        match runtime.deadline(deadline, attempt).await {
+            Some(result) => result,
+            None => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("no connection to Redis within {} ms", self.timeout.as_millis()),
+            )),
+        }
+    }
+
+    async fn credentials(&self) -> Result<Option<Credentials>> {
+        let Some(provider) = &self.credentials else { return Ok(None) };
+        provider.credentials().await.map(Some).map_err(|message| {
+            Error::new(ErrorKind::Unavailable, format!("the Redis credentials provider failed: {message}"))
+        })
+    }
+}
+
+async fn attempt(info: ConnectionInfo, credentials: Option<Credentials>) -> Result<MultiplexedConnection> {
+    prepare_tls(&info);
+    let mut settings = info.redis_settings().clone();
+    if let Some(credentials) = &credentials {
+        settings = settings.set_password(&credentials.password);
+        if let Some(username) = &credentials.username {
+            settings = settings.set_username(username);
+        }
+    }
+    let secrets = [settings.password().map(str::to_owned), settings.username().map(str::to_owned)];
+    let address = info.addr().to_string();
+    // The engine's deadlines hold for calls, ours for the attempt: the crate needs no timers of its own.
+    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let client = Client::open(info.set_redis_settings(settings));
+    let connected = match client {
+        Ok(client) => client.get_multiplexed_async_connection_with_config(&config).await,
+        Err(error) => Err(error),
+    };
+    connected.map_err(|error| {
+        let mut text = failure::text(&error);
+        for secret in secrets.into_iter().flatten().filter(|secret| !secret.is_empty()) {
+            text = text.replace(&secret, "…");
+        }
+        Error::new(ErrorKind::Unavailable, format!("cannot connect to Redis at {address}: {text}"))
+    })
+}
+
+/// rustls wants a crypto provider to be chosen for the process; where nobody has, ring it is.
+fn prepare_tls(info: &ConnectionInfo) {
+    #[cfg(any(feature = "redis-tokio-tls", feature = "redis-smol-tls"))]
+    if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. })
+        && rustls::crypto::CryptoProvider::get_default().is_none()
+    {
+        // Fails if somebody else has just chosen one, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+    let _ = info;
+}

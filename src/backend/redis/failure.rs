@@ -1,0 +1,56 @@
+//! What the store reports, as the engine's errors. Nothing here repeats what a command was sent with.
+
+use redis::{RedisError, ServerError, ServerErrorKind};
+
+use crate::error::{Error, ErrorKind};
+use crate::value::Stamp;
+
+/// A failure of the connection or of the redis crate.
+pub(super) fn connection(error: &RedisError) -> Error {
+    let kind = if error.is_io_error() { ErrorKind::Unavailable } else { ErrorKind::Backend };
+    Error::new(kind, format!("Redis: {}", text(error)))
+}
+
+/// The text of an error without the arguments that a server may repeat ("unknown command, with args beginning with").
+pub(super) fn text(error: &RedisError) -> String {
+    shorten(&error.to_string())
+}
+
+fn shorten(text: &str) -> String {
+    let end = text.find(", with args beginning with").unwrap_or(text.len());
+    text[..end].chars().take(300).collect()
+}
+
+/// The store's refusal of one command.
+pub(super) fn refusal(error: &ServerError) -> Error {
+    let details = shorten(error.details().unwrap_or_default());
+    Error::new(ErrorKind::Backend, format!("Redis refused: {} {details}", error.code()))
+}
+
+/// The store holds something newer of the key.
+pub(super) fn superseded(stamp: Stamp) -> Error {
+    Error::new(ErrorKind::Backend, format!("superseded by {stamp:?}"))
+}
+
+/// What stands under the key is not a string.
+pub(super) fn is_wrong_type(error: &ServerError) -> bool {
+    error.code() == "WRONGTYPE"
+}
+
+/// For a wrong type: as much of a miss as bytes that nobody can decode.
+pub(super) fn wrong_type() -> Error {
+    Error::new(ErrorKind::Decode, "the key holds another type of Redis value; the next write replaces it")
+}
+
+pub(super) fn is_unknown_script(error: &ServerError) -> bool {
+    error.kind() == Some(ServerErrorKind::NoScript)
+}
+
+/// Whether the answer says that this connection leads to the wrong server, or in the wrong name: a new one may not.
+pub(super) fn wants_new_connection(error: &ServerError) -> bool {
+    error.kind() == Some(ServerErrorKind::ReadOnly) || matches!(error.code(), "NOAUTH" | "WRONGPASS")
+}
+
+pub(super) fn unexpected(what: &str) -> Error {
+    Error::new(ErrorKind::Backend, format!("Redis answered {what} in a form that was not expected"))
+}

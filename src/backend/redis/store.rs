@@ -1,0 +1,63 @@
+//! The store behind [`RedisBackend`](super::RedisBackend): its parts and what it is told. Reading, writing and clearing
+//! have files of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clears::{self, Clears};
+use super::driver::RedisDriver;
+use super::servers::Servers;
+use super::shared::Shared;
+use super::state::RedisStats;
+use crate::backend::{BackendResult, OpenContext, Scope};
+use crate::codec::{Compressor, Format};
+use crate::error::Result;
+use crate::value::{BackendLabel, Stamp};
+
+pub(super) struct Store {
+    pub(super) shared: Arc<Shared>,
+    pub(super) servers: Arc<Servers>,
+    pub(super) clears: Arc<Clears>,
+    pub(super) options: StoreOptions,
+}
+
+pub(super) struct StoreOptions {
+    pub(super) driver: RedisDriver,
+    pub(super) label: BackendLabel,
+    pub(super) format: Box<dyn Format>,
+    pub(super) compressor: Box<dyn Compressor>,
+    /// Whether only the values' own bytes are stored.
+    pub(super) plain: bool,
+    /// Whether stamps are compared before anything is changed.
+    pub(super) compare: bool,
+    pub(super) tombstones: Duration,
+    /// Whether opening waits for a connection.
+    pub(super) eager: bool,
+}
+
+impl Store {
+    pub(super) fn new(shared: Arc<Shared>, servers: Servers, options: StoreOptions) -> Self {
+        let clears = Arc::new(Clears::new(&shared, &servers));
+        Self { shared, servers: Arc::new(servers), clears, options }
+    }
+
+    pub(super) fn stats(&self) -> RedisStats {
+        let (state, nodes) = self.servers.state();
+        self.shared.counts.stats(state, nodes)
+    }
+
+    pub(super) async fn open(&self, context: &OpenContext) -> Result<()> {
+        self.options.driver.suits(&context.runtime)?;
+        self.shared.open_on(&context.runtime);
+        if self.options.eager { self.servers.connect_now().await } else { Ok(()) }
+    }
+
+    pub(super) async fn clear(&self, scope: &Scope, stamp: Stamp) -> BackendResult<()> {
+        if self.options.plain {
+            return clears::sweep(scope, None, &self.shared, &self.servers).await;
+        }
+        self.clears.record(scope, stamp, &self.servers).await?;
+        self.clears.delete_later(scope, stamp, &self.shared, &self.servers);
+        Ok(())
+    }
+}
