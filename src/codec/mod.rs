@@ -26,6 +26,20 @@
 //! assert_eq!(back.downcast_ref(), Some(&vec![(7_u32, "seven".to_owned())]));
 //! # Ok::<(), tierkeep::Error>(())
 //! ```
+//!
+//! # What it costs, and where it runs
+//!
+//! | work | where | what to tune |
+//! |---|---|---|
+//! | encoding, decoding, checksums, compression | in the caller's task as long as it is expected to stay within 30 µs, else on the blocking pool: measured for each format and compressor | [`CodecOptions::inline_budget`], or fixed limits beside it |
+//! | as much of it at once as the pool has workers | the runtime's cores less one, so that the executor keeps a core | [`CodecOptions::workers`] |
+//! | one value for several byte tiers | encoded once for all that agree in format, compressor, dictionary and level; tiers with another `ttl_cap` get a copy of the bytes | the tiers' formats |
+//! | buffers | compression and unpacking pass through buffers that are kept, at most `2 × workers + 2` of 1 MiB at most; a stored frame takes no more memory than its bytes | |
+//! | dropping a value of over 64 KiB that no tier of objects keeps | on the pool | |
+//! | reading an archive without decoding it | validated where the tier's bytes are: `Region::read_archived` (feature `rkyv_format`) | align the store's bytes to 16: `archived_copies` in [`CodecStats`] counts those that were not |
+//! | many small values that resemble each other | compressed with a dictionary that is trained on the blocking pool: `RegionBuilder::dictionary` (feature `zstd`) | `DictionaryOptions` |
+//!
+//! [`Cache::inspect`](crate::Cache::inspect) shows the measured rates, the counters and the dictionaries.
 
 #[cfg(feature = "bincode")]
 mod bincode;

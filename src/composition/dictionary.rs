@@ -69,7 +69,7 @@ impl Engine {
         });
     }
 
-    /// Stores a dictionary in every byte tier. One that fails to take it may have to forget its entries after a restart.
+    /// Stores a dictionary in every tier that uses it. One that fails to take it may have to forget its entries after a restart.
     async fn publish(&self, dictionary: &ZstdDictionary) {
         if self.check_open().is_err() {
             return;
@@ -85,8 +85,10 @@ impl Engine {
         let changes = |write: &Write| {
             let (frame, meta) = frame(write);
             let change = |tier: &RouteTier| match tier.core.holds {
-                Holds::Bytes => Change::Set(Entry::new(Payload::Bytes(frame.clone()), meta)),
-                Holds::Objects { .. } => Change::Remove,
+                Holds::Bytes if tier.core.backend.compressor().id() == ZSTD => {
+                    Change::Set(Entry::new(Payload::Bytes(frame.clone()), meta))
+                }
+                _ => Change::Remove,
             };
             route.written.iter().map(|tier| (change(tier), None)).collect()
         };
