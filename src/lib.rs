@@ -55,7 +55,7 @@
 //! |---|---|
 //! | `disk` (default) | `backend::DiskBackend` |
 //! | `moka` | `MokaBackend`: time-to-idle, a removal listener, a weigher |
-//! | `gzip`, `zstd` | compressors |
+//! | `gzip`, `zstd` | compressors; with `zstd`, dictionaries that regions train |
 //! | `bincode`, `ron`, `rkyv_format` | formats, beside postcard and JSON |
 //! | `metrics`, `tracing` | what the cache does, through these facades |
 //! | `uuid` | UUIDs as keys |

@@ -296,6 +296,12 @@ impl Encoded {
         Self { compressor, dictionary, plain_len, ..Self::plain(buffer, format, 1) }
     }
 
+    /// Bytes of the engine's own, of no format.
+    #[cfg(feature = "zstd")]
+    pub(crate) fn raw(bytes: &[u8]) -> Self {
+        Self::plain(Self::copied(bytes), 0, 1)
+    }
+
     /// The payload.
     pub fn payload(&self) -> &[u8] {
         &self.buffer[HEAD_ROOM..]

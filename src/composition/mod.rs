@@ -5,6 +5,8 @@
 
 mod backend;
 mod compose;
+#[cfg(feature = "zstd")]
+mod dictionary;
 mod encode;
 mod engine;
 mod policy;
@@ -20,6 +22,8 @@ mod write;
 
 pub use backend::CompositionBackend;
 pub use compose::{Compose, Composition, CompositionBuilder};
+#[cfg(feature = "zstd")]
+pub(crate) use dictionary::PREFIX as DICTIONARIES;
 pub(crate) use engine::{Engine, EngineOptions};
 pub use policy::{CompositionPolicy, ReadPolicy, RefillContext, RefillPolicy, WritePolicy};
 pub(crate) use read::{Found, Reading};

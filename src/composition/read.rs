@@ -299,7 +299,11 @@ impl Engine {
         let Some(Usable { meta, now, held }) = self.usable(tier, key, entry)? else { return Ok(None) };
         let object = match held {
             Held::Object(object) => object,
-            Held::Frame(header, payload) => self.codecs.decode(header, payload, Arc::clone(ty)).await?,
+            Held::Frame(header, payload) => {
+                #[cfg(feature = "zstd")]
+                self.find_dictionary(tier, &header, ty.dictionary()).await;
+                self.codecs.decode(header, payload, Arc::clone(ty)).await?
+            }
         };
         if Any::type_id(&*object) != ty.of_type() {
             return Err(Error::new(

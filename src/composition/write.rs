@@ -44,7 +44,7 @@ enum Prepared {
 }
 
 /// A mutation built for one tier.
-struct Planned {
+pub(super) struct Planned {
     tier: RouteTier,
     mutation: Mutation,
     answer: oneshot::Receiver<Settled>,
@@ -180,6 +180,10 @@ impl Engine {
         let route = self.route.load_full();
         let clear = Arc::new(ClearWrite::begin(&self.order, &self.runtime, scope));
         self.flights.detach_scope(&clear.scope);
+        #[cfg(feature = "zstd")]
+        if clear.scope == Scope::All {
+            self.codecs.dictionaries().forgotten();
+        }
         // Before anything is awaited: a change that is pending and covered must not be sent after this.
         let forget = |tier: &RouteTier| tier.core.clear_behind(&clear.scope, clear.stamp);
         let forgotten: Vec<_> = route.written.iter().map(forget).collect();
@@ -284,7 +288,7 @@ impl Engine {
     }
 
     /// Announces, numbers and builds the mutation at every tier. From here on each of them settles, whatever happens.
-    fn begin(
+    pub(super) fn begin(
         &self,
         route: &Route,
         key: &CacheKey,
@@ -314,7 +318,7 @@ impl Engine {
         (write, mutations)
     }
 
-    async fn write_all(&self, mutations: Vec<Planned>) -> Vec<Settled> {
+    pub(super) async fn write_all(&self, mutations: Vec<Planned>) -> Vec<Settled> {
         // All are sent before any is awaited.
         let sent: Vec<_> = mutations.into_iter().map(send).collect();
         join_all(sent.into_iter().map(|sent| self.settle(sent))).await

@@ -36,6 +36,9 @@ pub struct Inspection {
     /// How fast the codec was found to be, by format and compressor, and up to which size it therefore works in the
     /// caller's task.
     pub codec_rates: Vec<CodecRate>,
+    /// The dictionaries that regions train.
+    #[cfg(feature = "zstd")]
+    pub dictionaries: Vec<crate::codec::DictionaryInspection>,
 }
 
 /// How a tier stands.
@@ -132,6 +135,8 @@ impl Inspection {
             loads: engine.flights.len(),
             codec: engine.codecs.stats(),
             codec_rates: engine.codecs.rates(),
+            #[cfg(feature = "zstd")]
+            dictionaries: engine.codecs.dictionaries().inspect(),
         }
     }
 
