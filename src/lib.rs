@@ -67,6 +67,8 @@
 #![warn(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 pub mod backend;
+#[cfg(feature = "backplane")]
+pub mod backplane;
 mod cache;
 pub mod codec;
 pub mod composition;

@@ -14,6 +14,7 @@ use super::core::{TierCore, backend_panic, lock, removed};
 use super::counters::Counters;
 use super::ledger::Attempt;
 use super::message::{ClearOp, ReadOp, Settlement};
+use super::outdated::Carried;
 use super::queue::Job;
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
@@ -153,9 +154,9 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
         Either::Right(((), call)) => {
             let error = overdue("write", core.options.write_deadline.as_millis());
             record::<()>(&core, pass, &vec![Err(error.clone()); batch.len()]);
-            let attempts: Vec<(CacheKey, Attempt, Stamp, Stamp)> = batch
+            let attempts: Vec<(CacheKey, Attempt, Stamp, Carried)> = batch
                 .iter()
-                .map(|job| (job.key().clone(), job.attempt, job.stamp(), job.value_stamp()))
+                .map(|job| (job.key().clone(), job.attempt, job.stamp(), job.carried()))
                 .collect();
             for job in batch {
                 core.overdue(job, &error);
@@ -166,8 +167,8 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
             let results = AssertUnwindSafe(outlive(&core, call)).catch_unwind().await;
             let results = results.unwrap_or_else(|_| unknown(&core));
             Counters::one(&core.counters.late);
-            for ((key, attempt, stamp, value), result) in attempts.into_iter().zip(results) {
-                core.note_outdated(&key, value, &result);
+            for ((key, attempt, stamp, carried), result) in attempts.into_iter().zip(results) {
+                core.note_answer(&key, carried, &result);
                 core.late(&key, attempt, result.is_ok().then_some(stamp));
             }
         }

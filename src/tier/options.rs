@@ -38,7 +38,7 @@ pub struct TierOptions {
     pub residual: Option<Duration>,
     /// Keys in quarantine before the whole tier is bypassed. Default: 10,000.
     pub quarantine: usize,
-    /// The longest life of an entry in this tier. Default: none, but 30 s above a tier whose store is
+    /// The longest life of an entry in this tier. Default: none, but 30 s (5 min with a backplane) above a tier whose store is
     /// [shared](Backend::shared) with other processes, whose writes this tier does not see. `Duration::MAX` is no cap
     /// there either.
     pub ttl_cap: Option<Duration>,
@@ -147,6 +147,8 @@ pub struct Tier {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) label: BackendLabel,
     pub(crate) options: TierOptions,
+    /// The cap while no backplane tells what other processes write.
+    pub(crate) fallback_cap: Option<Duration>,
 }
 
 impl Tier {
@@ -158,7 +160,7 @@ impl Tier {
     /// A tier on a backend that the application keeps a handle to.
     pub fn from_shared(backend: Arc<dyn Backend>) -> Self {
         let (label, options) = (backend.label(), backend.tier_options());
-        Self { backend, label, options }
+        Self { backend, label, options, fallback_cap: None }
     }
 
     /// Names the tier; names are unique within a cache.
