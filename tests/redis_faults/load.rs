@@ -109,7 +109,10 @@ impl Load {
         let lookup = self.timed(READ_DEADLINE, self.sets.try_get(&key)).await;
         match lookup {
             Ok(lookup) => {
-                lookup.degraded.iter().for_each(|error| self.note(error));
+                if let Some(error) = lookup.degraded.first() {
+                    self.tally.degraded();
+                    self.note(error);
+                }
                 self.check(key, lookup.hit.as_ref(), read);
             }
             Err(error) => self.failed(&error),

@@ -100,12 +100,9 @@ impl<'a> Scenario<'a> {
         let mut line =
             format!("fault={} runtime={runtime} {counts} violations={}", self.fault, violations.len());
         if let Some(during) = self.during {
-            line += &format!(
-                " while_broken=[calls={} hits={} errors={}]",
-                during.calls,
-                during.redis_hits + during.memory_hits,
-                during.errors
-            );
+            let hits = during.redis_hits + during.memory_hits;
+            let (calls, misses, degraded) = (during.calls, during.misses, during.degraded);
+            line += &format!(" broken=[calls={calls} hits={hits} misses={misses} degraded={degraded}]");
         }
         if let Some(back) = self.back_after {
             line += &format!(" hits_back_after_ms={}", back.as_millis());

@@ -25,8 +25,26 @@ impl Connector {
         runtime: &RuntimeHandle,
         info: ConnectionInfo,
     ) -> Result<MultiplexedConnection> {
+        self.within(runtime, async { attempt(info, self.credentials().await?).await }).await
+    }
+
+    /// The same with the user and password in `info`, whatever the backend's credentials are.
+    #[cfg(feature = "redis-sentinel")]
+    pub(super) async fn connect_as_told(
+        &self,
+        runtime: &RuntimeHandle,
+        info: ConnectionInfo,
+    ) -> Result<MultiplexedConnection> {
+        self.within(runtime, attempt(info, None)).await
+    }
+
+    async fn within(
+        &self,
+        runtime: &RuntimeHandle,
+        attempt: impl Future<Output = Result<MultiplexedConnection>>,
+    ) -> Result<MultiplexedConnection> {
         let deadline = runtime.now().after(self.timeout);
-        match runtime.deadline(deadline, self.attempt(info)).await {
+        match runtime.deadline(deadline, attempt).await {
             Some(result) => result,
             None => Err(Error::new(
                 ErrorKind::Unavailable,
@@ -35,40 +53,39 @@ impl Connector {
         }
     }
 
-    async fn attempt(&self, info: ConnectionInfo) -> Result<MultiplexedConnection> {
-        prepare_tls(&info);
-        let credentials = self.credentials().await?;
-        let mut settings = info.redis_settings().clone();
-        if let Some(credentials) = &credentials {
-            settings = settings.set_password(&credentials.password);
-            if let Some(username) = &credentials.username {
-                settings = settings.set_username(username);
-            }
-        }
-        let secrets = [settings.password().map(str::to_owned), settings.username().map(str::to_owned)];
-        let address = info.addr().to_string();
-        // The engine's deadlines hold for calls, ours for the attempt: the crate needs no timers of its own.
-        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let client = Client::open(info.set_redis_settings(settings));
-        let connected = match client {
-            Ok(client) => client.get_multiplexed_async_connection_with_config(&config).await,
-            Err(error) => Err(error),
-        };
-        connected.map_err(|error| {
-            let mut text = failure::text(&error);
-            for secret in secrets.into_iter().flatten().filter(|secret| !secret.is_empty()) {
-                text = text.replace(&secret, "…");
-            }
-            Error::new(ErrorKind::Unavailable, format!("cannot connect to Redis at {address}: {text}"))
-        })
-    }
-
     async fn credentials(&self) -> Result<Option<Credentials>> {
         let Some(provider) = &self.credentials else { return Ok(None) };
         provider.credentials().await.map(Some).map_err(|message| {
             Error::new(ErrorKind::Unavailable, format!("the Redis credentials provider failed: {message}"))
         })
     }
+}
+
+async fn attempt(info: ConnectionInfo, credentials: Option<Credentials>) -> Result<MultiplexedConnection> {
+    prepare_tls(&info);
+    let mut settings = info.redis_settings().clone();
+    if let Some(credentials) = &credentials {
+        settings = settings.set_password(&credentials.password);
+        if let Some(username) = &credentials.username {
+            settings = settings.set_username(username);
+        }
+    }
+    let secrets = [settings.password().map(str::to_owned), settings.username().map(str::to_owned)];
+    let address = info.addr().to_string();
+    // The engine's deadlines hold for calls, ours for the attempt: the crate needs no timers of its own.
+    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let client = Client::open(info.set_redis_settings(settings));
+    let connected = match client {
+        Ok(client) => client.get_multiplexed_async_connection_with_config(&config).await,
+        Err(error) => Err(error),
+    };
+    connected.map_err(|error| {
+        let mut text = failure::text(&error);
+        for secret in secrets.into_iter().flatten().filter(|secret| !secret.is_empty()) {
+            text = text.replace(&secret, "…");
+        }
+        Error::new(ErrorKind::Unavailable, format!("cannot connect to Redis at {address}: {text}"))
+    })
 }
 
 /// rustls wants a crypto provider to be chosen for the process; where nobody has, ring it is.
