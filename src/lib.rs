@@ -69,6 +69,8 @@
 #[cfg(feature = "rkyv_format")]
 mod archived;
 pub mod backend;
+#[cfg(feature = "backplane")]
+pub mod backplane;
 mod cache;
 pub mod codec;
 pub mod composition;

@@ -29,5 +29,7 @@ pub use policy::{CompositionPolicy, ReadPolicy, RefillContext, RefillPolicy, Wri
 pub(crate) use read::{Found, Reading};
 pub(crate) use refill::Refill;
 pub use shutdown::{ShutdownReport, TierShutdown, WriteBehindShutdown};
+#[cfg(feature = "backplane")]
+pub(crate) use route::RouteTier;
 #[cfg(feature = "testing")]
 pub(crate) use supervisor::Report;

@@ -73,6 +73,12 @@ mod on {
             EventKind::QueueFilled => warn!(tier, "the write-behind queue is full"),
             EventKind::QueueDrained => info!(tier, "the write-behind queue is empty"),
             EventKind::DeadLetterUndelivered { .. } => warn!(tier, "a dead letter was not taken by its sink"),
+            #[cfg(feature = "backplane")]
+            EventKind::BackplaneUp => info!(tier, "the backplane is heard"),
+            #[cfg(feature = "backplane")]
+            EventKind::BackplaneDown => warn!(tier, "the backplane is not heard"),
+            #[cfg(feature = "backplane")]
+            EventKind::DroppedAll { cause } => info!(tier, ?cause, "the tier dropped what may be stale"),
             // Too many for a log, or written to it by the sink.
             EventKind::Evicted { .. } | EventKind::Expired { .. } | EventKind::DeadLettered { .. } => {}
         }
