@@ -234,7 +234,7 @@ impl Encoded {
     }
 
     /// A buffer of exactly this payload.
-    pub(super) fn copied(payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn copied(payload: &[u8]) -> Vec<u8> {
         let mut buffer = Self::buffer_in(Vec::new(), payload.len());
         buffer.extend_from_slice(payload);
         buffer

@@ -24,10 +24,8 @@ pub(super) fn frame(
         _ => None,
     };
     let stamp = Stamp { time: began.as_millis() << 16, node: 0 };
-    let mut buffer = Encoded::buffer(value.len());
-    buffer.extend_from_slice(value);
     let meta = Meta { stamp, created: began, expire, ..Meta::default() };
-    Some((Encoded::plain(buffer, format.id(), format.alignment()).seal(key, &meta), stamp))
+    Some((Encoded::plain(Encoded::copied(value), format.id(), format.alignment()).seal(key, &meta), stamp))
 }
 
 /// The value's own bytes in a frame.
