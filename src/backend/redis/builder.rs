@@ -220,7 +220,7 @@ impl RedisBuilder {
     }
 
     /// Stores the bare value in the tier's format, without a frame, for programs in other languages to read and write.
-    /// See [plain values](super#plain-values) for what is lost. Default: no.
+    /// See [plain values](RedisBackend#plain-values) for what is lost. Default: no.
     #[must_use]
     pub fn plain_values(mut self, plain: bool) -> Self {
         self.plain = plain;
@@ -229,7 +229,7 @@ impl RedisBuilder {
 
     /// Whether the store applies a write or a removal only if nothing newer stands there, by a script that compares
     /// stamps. Without it, a write of this process that is delayed on its way may undo a newer one of another. See
-    /// [order](super#order-across-processes) for what it costs. Default: yes, except for plain values.
+    /// [order](RedisBackend#order-across-processes) for what it costs. Default: yes, except for plain values.
     #[must_use]
     pub fn compare_stamps(mut self, compare: bool) -> Self {
         self.compare = compare;

@@ -21,6 +21,7 @@ use super::state::Counts;
 use crate::backend::{BackendResult, Scope};
 use crate::error::Result;
 use crate::key::CacheKey;
+use crate::runtime::jitter;
 use crate::value::Stamp;
 
 /// Past this many regions on record, a further clear counts for all of them.
@@ -31,6 +32,10 @@ const PIECE: usize = 500;
 
 /// Between two steps, so that the store has time for others.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// A deletion that fails is tried again, first after this, then after twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const RETRIES: u32 = 8;
 
 /// Copies of the marks in a cluster: each covers a 64th of the slots.
 #[cfg(feature = "redis-cluster")]
@@ -204,8 +209,16 @@ impl Clears {
             runtime.spawn(async move {
                 while let Some((scope, stamp)) = this.upgrade().and_then(|clears| clears.next()) {
                     let Some(servers) = servers.upgrade() else { return };
-                    // Should it fail, the rest stays hidden until it expires.
-                    let _ = sweep(&scope, Some(stamp), &shared, &servers).await;
+                    let mut pause = FIRST_RETRY;
+                    // Given up at last, the rest stays hidden until it expires.
+                    for _ in 0..RETRIES {
+                        if sweep(&scope, Some(stamp), &shared, &servers).await.is_ok() {
+                            break;
+                        }
+                        let Ok(runtime) = shared.runtime() else { return };
+                        runtime.sleep(jitter(pause, runtime.random())).await;
+                        pause *= 2;
+                    }
                 }
             });
         }

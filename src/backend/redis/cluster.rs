@@ -57,6 +57,9 @@ impl Map {
     }
 }
 
+/// Commands and where their answers belong.
+type Placed = Vec<(usize, Keyed)>;
+
 /// What an answer says about the way.
 enum Way {
     Moved(u16, String),
@@ -146,7 +149,7 @@ impl Cluster {
         let lost =
             || Err(Error::new(ErrorKind::Unavailable, "no node of the Redis cluster has the key's slot"));
         answers.resize_with(commands.len(), lost);
-        let mut pending: Vec<(usize, Keyed)> = commands.into_iter().enumerate().collect();
+        let mut pending: Placed = commands.into_iter().enumerate().collect();
         for attempt in 0..ATTEMPTS {
             let map = match self.map().await {
                 Ok(map) => Arc::clone(&map),
@@ -197,11 +200,7 @@ impl Cluster {
     }
 
     /// Follows redirections. Returns what is to be sent by the map again.
-    async fn follow(
-        &self,
-        redirected: Vec<(usize, u16, Cmd, Way)>,
-        answers: &mut [Result<Value>],
-    ) -> Vec<(usize, Keyed)> {
+    async fn follow(&self, redirected: Vec<(usize, u16, Cmd, Way)>, answers: &mut [Result<Value>]) -> Placed {
         let mut pending = Vec::new();
         let mut asks: HashMap<String, Vec<(usize, u16, Cmd)>> = HashMap::new();
         let mut wait = false;
@@ -385,8 +384,8 @@ impl Map {
     }
 }
 
-fn by_owner(commands: Vec<(usize, Keyed)>, map: &Map) -> Vec<(Arc<Node>, Vec<(usize, Keyed)>)> {
-    let mut groups: Vec<(Arc<Node>, Vec<(usize, Keyed)>)> = Vec::new();
+fn by_owner(commands: Placed, map: &Map) -> Vec<(Arc<Node>, Placed)> {
+    let mut groups: Vec<(Arc<Node>, Placed)> = Vec::new();
     for (place, keyed) in commands {
         let Some(owner) = map.owner(keyed.slot) else { continue };
         match groups.iter_mut().find(|(node, _)| Arc::ptr_eq(node, owner)) {

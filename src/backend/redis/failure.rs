@@ -3,7 +3,6 @@
 use redis::{RedisError, ServerError, ServerErrorKind};
 
 use crate::error::{Error, ErrorKind};
-use crate::value::Stamp;
 
 /// A failure of the connection or of the redis crate.
 pub(super) fn connection(error: &RedisError) -> Error {
@@ -25,11 +24,6 @@ fn shorten(text: &str) -> String {
 pub(super) fn refusal(error: &ServerError) -> Error {
     let details = shorten(error.details().unwrap_or_default());
     Error::new(ErrorKind::Backend, format!("Redis refused: {} {details}", error.code()))
-}
-
-/// The store holds something newer of the key.
-pub(super) fn superseded(stamp: Stamp) -> Error {
-    Error::new(ErrorKind::Backend, format!("superseded by {stamp:?}"))
 }
 
 /// What stands under the key is not a string.

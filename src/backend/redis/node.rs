@@ -23,6 +23,8 @@ pub(super) struct Node {
     shared: Arc<Shared>,
     target: Target,
     link: Mutex<Link>,
+    /// Under which opening of the backend the task that connects was started.
+    connecting: AtomicU64,
     /// Told when an attempt has ended.
     changed: Event,
     /// Told when the next attempt is not to wait for its time.
@@ -59,6 +61,7 @@ impl Node {
             shared: Arc::clone(shared),
             target,
             link: Mutex::new(Link::Idle),
+            connecting: AtomicU64::new(0),
             changed: Event::new(),
             hurry: Event::new(),
         })
@@ -139,18 +142,27 @@ impl Node {
                         self.drop_link(&mut link, error);
                         continue;
                     }
+                    Link::Down(_) | Link::Connecting if self.is_deserted() => {
+                        *link = Link::Idle;
+                        continue;
+                    }
                     Link::Down(error) => return Err(error.clone()),
                     Link::Connecting => self.changed.listen(),
                     Link::Idle => {
                         *link = Link::Connecting;
                         let changed = self.changed.listen();
-                        self.begin_connecting(Duration::ZERO)?;
+                        self.begin_connecting()?;
                         changed
                     }
                 }
             };
             changed.await;
         }
+    }
+
+    /// Whether the task that connects belongs to an earlier opening, whose runtime may be gone.
+    fn is_deserted(&self) -> bool {
+        self.connecting.load(Ordering::SeqCst) != self.shared.openings()
     }
 
     fn is_silent(&self, live: &Live) -> bool {
@@ -195,19 +207,17 @@ impl Node {
         Counts::one(&self.shared.counts.disconnects);
         self.shared.counts.failed(&error);
         *link = Link::Connecting;
-        if let Err(error) = self.begin_connecting(Duration::ZERO) {
+        if let Err(error) = self.begin_connecting() {
             *link = Link::Down(error);
         }
     }
 
     /// Connects in a task of its own, which no caller's deadline ends, until it succeeds or the node is gone.
-    fn begin_connecting(&self, delay: Duration) -> Result<()> {
+    fn begin_connecting(&self) -> Result<()> {
+        let opening = self.shared.openings();
         let runtime = self.shared.runtime()?;
-        let node = Weak::clone(&self.this);
-        let task = connect(node, runtime.clone(), delay);
-        runtime.spawn(async move {
-            task.await;
-        });
+        self.connecting.store(opening, Ordering::SeqCst);
+        runtime.spawn(connect(Weak::clone(&self.this), runtime.clone(), opening));
         Ok(())
     }
 
@@ -239,19 +249,22 @@ pub(super) fn pipeline(commands: Vec<Cmd>) -> Pipeline {
     pipeline
 }
 
-async fn connect(node: Weak<Node>, runtime: RuntimeHandle, delay: Duration) {
+async fn connect(node: Weak<Node>, runtime: RuntimeHandle, opening: u64) {
     let mut backoff = FIRST_BACKOFF;
-    let mut delay = delay;
+    let mut wait = None;
     loop {
-        if !delay.is_zero() {
-            let Some(hurry) = node.upgrade().map(|node| node.hurry.listen()) else { return };
-            if let Either::Right(_) = select(runtime.sleep(delay), hurry).await {
-                backoff = FIRST_BACKOFF;
-            }
+        if let Some((delay, hurry)) = wait
+            && let Either::Right(_) = select(runtime.sleep(delay), hurry).await
+        {
+            backoff = FIRST_BACKOFF;
         }
         let Some(node) = node.upgrade() else { return };
+        let attempt = node.attempt(&runtime).await;
+        if node.connecting.load(Ordering::SeqCst) != opening {
+            return;
+        }
         let counts = &node.shared.counts;
-        match node.attempt(&runtime).await {
+        match attempt {
             Ok(connection) => {
                 Counts::one(&counts.connects);
                 return node.set(Link::Up(Live { connection, pulse: Arc::default() }));
@@ -259,10 +272,11 @@ async fn connect(node: Weak<Node>, runtime: RuntimeHandle, delay: Duration) {
             Err(error) => {
                 Counts::one(&counts.connect_failures);
                 counts.failed(&error);
+                // Listening before anyone can see that there is something to hurry.
+                wait = Some((jitter(backoff, runtime.random()), node.hurry.listen()));
                 node.set(Link::Down(error));
             }
         }
-        delay = jitter(backoff, runtime.random());
         backoff = backoff.saturating_mul(2).min(node.shared.max_backoff);
     }
 }

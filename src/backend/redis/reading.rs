@@ -11,7 +11,7 @@ use super::state::Counts;
 use super::store::Store;
 use super::stored::{self, Stored};
 use crate::backend::BackendResult;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::value::{Raw, Stamp};
 
@@ -23,8 +23,16 @@ impl Store {
         if keys.is_empty() {
             return Vec::new();
         }
-        let fetched = if self.options.plain { self.read_plain(keys).await } else { self.fetch(keys).await };
+        let fetched = match self.fetch_any(keys).await {
+            // A connection that turned out to be gone: the next one may be there already. Reading twice does no harm.
+            Err(error) if error.kind() == ErrorKind::Unavailable => self.fetch_any(keys).await,
+            fetched => fetched,
+        };
         fetched.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect())
+    }
+
+    async fn fetch_any(&self, keys: &[CacheKey]) -> Result<Vec<Found>> {
+        if self.options.plain { self.read_plain(keys).await } else { self.fetch(keys).await }
     }
 
     async fn fetch(&self, keys: &[CacheKey]) -> Result<Vec<Found>> {

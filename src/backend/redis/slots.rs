@@ -21,9 +21,9 @@ fn crc16(bytes: &[u8]) -> u16 {
 
 const NIBBLES: [u16; 16] = {
     let mut table = [0; 16];
-    let mut index = 0;
+    let (mut index, mut nibble) = (0, 0_u16);
     while index < 16 {
-        let mut crc = (index as u16) << 12;
+        let mut crc = nibble << 12;
         let mut bit = 0;
         while bit < 4 {
             crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
@@ -31,6 +31,7 @@ const NIBBLES: [u16; 16] = {
         }
         table[index] = crc;
         index += 1;
+        nibble += 1;
     }
     table
 };

@@ -12,7 +12,7 @@ use super::state::Counts;
 use super::store::Store;
 use super::stored;
 use crate::backend::BackendResult;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::CacheKey;
 use crate::value::{DeleteStatus, Raw, Stamp, Timestamp};
 
@@ -152,7 +152,7 @@ impl Store {
             Outcome::Applied(there) => Ok(there),
             Outcome::Newer(stamp) => {
                 Counts::one(&self.shared.counts.newer_found);
-                Err(failure::superseded(stamp))
+                Err(Error::superseded(Some(stamp)))
             }
         }
     }
