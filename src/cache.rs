@@ -108,7 +108,11 @@ impl Cache {
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.store::<T>().get(key).await
+        match self.inner.engine.hit_at_once(&key.probe(), &self.inner.untyped) {
+            Some(hit) => Some(hit),
+            // Boxed, so that a hit does not carry the state of the long way.
+            None => Box::pin(async { self.store::<T>().read(key).await }).await,
+        }
     }
 
     /// As [`get`](Self::get), naming the tiers that could not answer.

@@ -66,6 +66,8 @@
 // The engine never panics on its own account, and says why a size fits. Tests may be shorter.
 #![warn(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+#[cfg(feature = "rkyv_format")]
+mod archived;
 pub mod backend;
 mod cache;
 pub mod codec;
@@ -95,6 +97,8 @@ pub use backend::{Backend, BackendResult, CacheBackend, MemoryBackend};
 pub use cache::{Cache, CacheBuilder};
 pub use composition::{Compose, Composition, CompositionBackend};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "rkyv_format")]
+pub use hit::HitInfo;
 pub use hit::{Hit, Lookup};
 #[cfg(feature = "testing")]
 pub use key::deterministic_hashing;

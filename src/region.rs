@@ -1,7 +1,7 @@
 //! Regions: the entries of one value type under one kind of key.
 
 use std::borrow::Borrow;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::value::DeleteStatus;
 /// is an error. Raise its [`version`](RegionBuilder::version) when the value's schema changes: old entries then read
 /// as misses.
 pub struct Region<T, K: ?Sized> {
-    store: Store,
+    pub(crate) store: Store,
     cache: Cache,
     name: Arc<str>,
     /// `name:vN:`, what every key of the region begins with.
@@ -261,7 +261,7 @@ where
         K: Borrow<Q>,
         Q: KeyParts + ?Sized,
     {
-        self.with_probe(key, |probe| self.store.hit(self.store.engine.peek_all(probe, &*self.store.ty)?))
+        self.with_probe(key, |probe| self.store.engine.peek_all(probe))
     }
 
     /// Removes every entry of the region, of every version. (Past 4,096 prefixes cleared in the life of a cache, a
@@ -327,15 +327,15 @@ where
     /// Builds the key's text in a buffer of this thread: a look-up allocates nothing.
     fn with_probe<Q: KeyParts + ?Sized, R>(&self, key: &Q, f: impl FnOnce(&KeyProbe<'_>) -> R) -> R {
         thread_local! {
-            static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
+            static TEXT: Cell<String> = const { Cell::new(String::new()) };
         }
         // Taken out, not borrowed: a key that itself asks a cache finds an empty buffer, not a panic.
-        let mut text = TEXT.take();
+        let mut text = TEXT.with(Cell::take);
         text.clear();
         text.push_str(&self.prefix);
         key.write(&mut KeyWriter::resume(&mut text));
         let result = f(&KeyProbe::from_canonical(&text));
-        TEXT.set(text);
+        TEXT.with(|kept| kept.set(text));
         result
     }
 }

@@ -41,9 +41,9 @@ const LARGE: usize = 64 << 10;
 
 /// Up to how many bytes work is done in place, and whether it is to be measured.
 #[derive(Clone, Copy)]
-struct Limit {
-    bytes: usize,
-    measured: Option<Job>,
+pub(super) struct Limit {
+    pub(super) bytes: usize,
+    pub(super) measured: Option<Job>,
 }
 
 impl Codecs {
@@ -174,15 +174,15 @@ impl Codecs {
         payload: Raw,
         ty: Arc<dyn ValueType>,
     ) -> Result<Object> {
-        let limit = self.decode_limit(&header);
+        let fixed = self.options.inline_decode;
+        let limit = self.limit(Way::Decode, header.format, header.compressor, fixed, FIRST);
         let size = header.plain_len.max(payload.len());
         if size <= limit.bytes {
             let measured = limit.measured.filter(|_| size >= SMALL);
             return self.decode_counted(&header, &payload, &*ty, &self.counters.inline, measured);
         }
         let this = Arc::clone(self);
-        let job =
-            move || this.decode_counted(&header, &payload, &*ty, &this.counters.pooled, limit.measured);
+        let job = move || this.decode_counted(&header, &payload, &*ty, &this.counters.pooled, limit.measured);
         self.pool.run(job).await?
     }
 
@@ -243,31 +243,35 @@ impl Codecs {
     }
 
     fn encode_limit(&self, format: u8, compressor: u8) -> Limit {
-        let job = Job { way: Way::Encode, format, compressor };
         let options = &self.options;
         let (fixed, first) = match compressor {
             0 => (options.inline_encode, FIRST),
             _ => (options.inline_compress, FIRST_COMPRESS),
         };
-        let mut limit = match fixed {
-            Some(bytes) => Limit { bytes, measured: None },
-            None => Limit { bytes: self.pace.limit(job, first), measured: Some(job) },
-        };
+        let mut limit = self.limit(Way::Encode, format, compressor, fixed, first);
         limit.bytes = limit.bytes.min(options.inline_encode.unwrap_or(usize::MAX));
         limit
     }
 
-    fn decode_limit(&self, header: &Header) -> Limit {
-        let job = Job { way: Way::Decode, format: header.format, compressor: header.compressor };
-        match self.options.inline_decode {
+    /// The limit that is `fixed`, else the measured one, which begins at `first`.
+    pub(super) fn limit(
+        &self,
+        way: Way,
+        format: u8,
+        compressor: u8,
+        fixed: Option<usize>,
+        first: usize,
+    ) -> Limit {
+        let job = Job { way, format, compressor };
+        match fixed {
             Some(bytes) => Limit { bytes, measured: None },
-            None => Limit { bytes: self.pace.limit(job, FIRST), measured: Some(job) },
+            None => Limit { bytes: self.pace.limit(job, first), measured: Some(job) },
         }
     }
 
     /// Runs `work`, whose result says how many plain bytes it was about, and measures it if it succeeds: hostile bytes
     /// tell nothing.
-    fn measured<T>(
+    pub(super) fn measured<T>(
         &self,
         job: Option<Job>,
         work: impl FnOnce() -> Result<T>,
@@ -280,7 +284,17 @@ impl Codecs {
         Ok(output)
     }
 
-    fn tools(&self) -> Tools<'_> {
+    #[cfg(feature = "rkyv_format")]
+    pub(super) fn pool(&self) -> &Arc<CodecPool> {
+        &self.pool
+    }
+
+    #[cfg(feature = "rkyv_format")]
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(super) fn tools(&self) -> Tools<'_> {
         let (max_value, work) = (self.options.max_value, self.work.as_ref());
         Tools { max_value, work, scratch: &self.scratch }
     }

@@ -46,6 +46,8 @@ mod scratch;
 mod stats;
 mod typed;
 mod varint;
+#[cfg(feature = "rkyv_format")]
+mod view;
 mod work;
 #[cfg(feature = "zstd")]
 mod zstd;
@@ -66,6 +68,8 @@ pub use pace::CodecRate;
 pub use pool::CodecPool;
 #[cfg(feature = "rkyv_format")]
 pub use rkyv::RkyvFormat;
+#[cfg(feature = "rkyv_format")]
+pub(crate) use rkyv::access;
 #[cfg(feature = "ron")]
 pub use ron::RonFormat;
 pub(crate) use scratch::Scratch;

@@ -49,6 +49,8 @@ pub(crate) struct Engine {
     pub(crate) codecs: Arc<Codecs>,
     pub(crate) flights: Flights,
     pub(crate) route: ArcSwap<Route>,
+    /// The tiers of every route: they stay, and only which of them serve is published anew.
+    pub(crate) cores: Box<[Arc<TierCore>]>,
     pub(crate) read_policy: ReadPolicy,
     pub(crate) write_policy: WritePolicy,
     pub(crate) refill_policy: RefillPolicy,
@@ -119,6 +121,7 @@ impl Engine {
                 codecs,
                 flights: Flights::default(),
                 route: ArcSwap::from_pointee(Route::new(tiers)),
+                cores: cores.into(),
                 read_policy: composition.policy.read,
                 write_policy: composition.policy.write,
                 refill_policy: composition.policy.refill,

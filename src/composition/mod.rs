@@ -13,6 +13,8 @@ mod refill;
 mod route;
 mod shutdown;
 mod supervisor;
+#[cfg(feature = "rkyv_format")]
+mod view;
 mod write;
 
 pub use backend::CompositionBackend;

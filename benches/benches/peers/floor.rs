@@ -10,11 +10,9 @@ use tierkeep::{Cache, CacheKey, Entry, KeyHash, Meta, Payload};
 use tierkeep_benches::clock::Watch;
 use tierkeep_benches::peers::tierkeep as own;
 use tierkeep_benches::values::{Account, Identified, Record};
-use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit};
+use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit, micro};
 use tierkeep_tokio::TokioRuntime;
 use tokio::runtime::Runtime;
-
-use crate::hit::runtime;
 
 pub(crate) const MEASURES: &[Measure] = &[
     Measure {
@@ -70,7 +68,7 @@ impl Floor {
     where
         T: Identified + serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,
     {
-        let runtime = runtime();
+        let runtime = micro::runtime();
         // Built side by side, so that neither has the better place in memory.
         let bare = Bare::with(capacity, capacity as u64, UnitWeighter, KeyHash, DefaultLifecycle::default());
         let (cache, reads) = runtime.block_on(async {

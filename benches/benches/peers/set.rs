@@ -5,10 +5,10 @@ use std::hint::black_box;
 use tierkeep_benches::clock::Watch;
 use tierkeep_benches::peers::{cachet, hitbox, tierkeep as own};
 use tierkeep_benches::values::{Account, Identified, TTL};
-use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit};
+use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit, micro};
 use tierkeep_tokio::TokioRuntime;
 
-use crate::hit::{CAPACITY, ENTRIES, runtime};
+use crate::hit::{CAPACITY, ENTRIES};
 
 pub(crate) const MEASURES: &[Measure] = &[Measure {
     names: &["set_small"],
@@ -19,7 +19,7 @@ pub(crate) const MEASURES: &[Measure] = &[Measure {
 /// Every side is given an owned value, made outside of the cache in the same way, and is read back at the end of each
 /// round: the last write of every key must be there.
 fn set(setting: &Setting) -> Outcome {
-    let runtime = runtime();
+    let runtime = micro::runtime();
     let capacity = CAPACITY as usize;
     let ours = runtime.block_on(own::compose(
         TokioRuntime::new(runtime.handle().clone()),

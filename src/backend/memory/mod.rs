@@ -10,6 +10,7 @@
 //! ```
 
 mod expiry;
+mod slot;
 mod store;
 #[cfg(test)]
 mod tests;
