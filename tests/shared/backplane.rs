@@ -149,6 +149,7 @@ async fn told(sim: SimRuntime) {
     one.set(1, 20).await;
     pass(&sim, ms(5)).await;
     assert_eq!(two.get(1).await, Some(20));
+    pass(&sim, ms(5)).await; // until it holds it again
     one.numbers.remove(&1).await.unwrap();
     pass(&sim, ms(5)).await;
     assert_eq!(two.get(1).await, None);
@@ -183,6 +184,7 @@ fn a_message_drops_nothing_newer_and_nothing_else() {
     under_seeds(|sim| async move {
         let (one, two, ..) = two(&sim).await;
         one.set(2, 11).await;
+        pass(&sim, ms(10)).await;
         assert_eq!(two.get(2).await, Some(11));
         one.line.delay.store(400, Ordering::Relaxed);
         pass(&sim, ms(2000)).await;
