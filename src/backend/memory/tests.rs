@@ -134,15 +134,13 @@ fn shards_are_few_while_the_tier_is_small() {
 
 #[test]
 fn an_entry_comes_back_with_the_stamps_it_was_put_with() {
-    let times = [None, Some(0), Some(1), Some(7_000), Some(u64::MAX - 1)];
-    let at = |time: Option<u64>| time.map(Timestamp::from_millis);
+    let times =
+        [None, Some(0), Some(1), Some(7_000), Some(u64::MAX - 1)].map(|at| at.map(Timestamp::from_millis));
     let store = Store::new(Limit::Entries(100));
     // A value made with its stamp, some time before, before what the difference can say, and after.
     for (wall, created) in [(9_000, 9_000), (9_000, 2_000), (1 << 40, 5), (5, 1 << 40)] {
-        for (stale, expire, retain) in times
-            .iter()
-            .flat_map(|s| times.iter().flat_map(move |e| times.iter().map(move |r| (at(*s), at(*e), at(*r)))))
-        {
+        for pick in 0..times.len().pow(3) {
+            let [stale, expire, retain] = [pick, pick / 5, pick / 25].map(|pick| times[pick % 5]);
             let stamp = Stamp { time: (wall << 16) | 3, node: u32::MAX };
             let meta = Meta { stamp, created: Timestamp::from_millis(created), stale, expire, retain };
             for payload in [Payload::Object(Arc::new(7_u8), 12), Payload::Bytes(Raw::from_static(b"frame"))] {
