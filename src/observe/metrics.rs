@@ -118,6 +118,8 @@ struct CacheCounts {
     rejected: Count,
     /// Archives viewed, and copied for it.
     views: [Count; 2],
+    /// Dictionaries trained, trained in vain, loaded, and not found.
+    dictionaries: [Count; 4],
     waiting: Gauge,
 }
 
@@ -192,6 +194,9 @@ impl Meter {
             rejected: Count::new(counter!("tierkeep_codec_rejected_total", labels())),
             views: ["tierkeep_archived_views_total", "tierkeep_archived_copies_total"]
                 .map(|name| Count::new(counter!(name, labels()))),
+            dictionaries: ["trained", "in_vain", "loaded", "unknown"].map(|outcome| {
+                Count::new(counter!("tierkeep_dictionaries_total", with(&[("outcome", outcome)])))
+            }),
             waiting: gauge!("tierkeep_codec_waiting", labels()),
         };
         let (tiers, regions) = (Mutex::default(), Mutex::default());
@@ -364,6 +369,18 @@ impl CacheCounts {
         publish(&mut self.failures, [stats.encode_failures, stats.decode_failures]);
         self.rejected.publish(stats.rejected);
         publish(&mut self.views, [stats.archived_views, stats.archived_copies]);
+        #[cfg(feature = "zstd")]
+        let (trained, in_vain) = {
+            let regions = engine.codecs.dictionaries().inspect();
+            let sum = |count: fn(&crate::codec::DictionaryInspection) -> u64| regions.iter().map(count).sum();
+            (sum(|region| region.trained), sum(|region| region.in_vain))
+        };
+        #[cfg(not(feature = "zstd"))]
+        let (trained, in_vain) = (0, 0);
+        publish(
+            &mut self.dictionaries,
+            [trained, in_vain, stats.dictionaries_loaded, stats.dictionaries_unknown],
+        );
         self.waiting.set(stats.waiting as f64);
     }
 }

@@ -6,6 +6,7 @@ mod hop;
 mod lower;
 mod memory;
 mod probe;
+mod redis;
 mod replay;
 mod scale;
 mod set;
@@ -26,6 +27,7 @@ const MEASURES: &[&[Measure]] = &[
     replay::MEASURES,
     memory::MEASURES,
     probe::MEASURES,
+    redis::MEASURES,
 ];
 
 /// What some measures run in processes of their own.
