@@ -97,7 +97,7 @@ impl Engine {
         let Payload::Object(object, _) = entry.payload else { return None };
         let value = object.downcast::<T>().ok()?;
         core.counters.port_hits.one();
-        Some(Hit::new(value, Some(core.label), entry.meta, now))
+        Some(Hit::new(value, Some(core.label.clone()), entry.meta, now))
     }
 
     /// Reads a key from the tiers, as the policy says, and refills what missed.
