@@ -67,8 +67,8 @@ impl DictionaryOptions {
         self
     }
 
-    /// The dictionary to begin with: one trained earlier, or made by hand. Default: none, so the region's first values
-    /// are compressed without.
+    /// The dictionary to begin with: one trained earlier, or made by hand. It is stored in the tiers right after the
+    /// region's first write. Default: none, so the region's first values are compressed without.
     #[must_use]
     pub fn start_with(mut self, dictionary: &ZstdDictionary) -> Self {
         self.start = Some(dictionary.clone());

@@ -496,6 +496,11 @@ fn describe() {
         ("tierkeep_codec_rejected_total", Count, "Codec jobs refused because the pool's queue was full"),
         ("tierkeep_archived_views_total", Count, "Archives read where they are, without decoding them"),
         (
+            "tierkeep_dictionaries_total",
+            Count,
+            "Dictionaries by outcome: `trained`, `in_vain` (no better), `loaded` from a tier, `unknown` (a miss)",
+        ),
+        (
             "tierkeep_archived_copies_total",
             Count,
             "Archives copied to a suitable address before they were read",
