@@ -54,6 +54,7 @@
 //! | feature | what it brings |
 //! |---|---|
 //! | `disk` (default) | `backend::DiskBackend` |
+//! | `backplane` | `backplane`: processes that share a store tell each other what they write |
 //! | `moka` | `MokaBackend`: time-to-idle, a removal listener, a weigher |
 //! | `gzip`, `zstd` | compressors; with `zstd`, dictionaries that regions train |
 //! | `bincode`, `ron`, `rkyv_format` | formats, beside postcard and JSON |
