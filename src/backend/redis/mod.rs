@@ -260,6 +260,10 @@ impl Backend for RedisBackend {
         true
     }
 
+    fn authoritative(&self) -> bool {
+        self.0.replica.is_none()
+    }
+
     async fn reopen(&self) -> BackendResult<()> {
         self.0.servers.connect_now().await
     }
