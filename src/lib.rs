@@ -54,8 +54,9 @@
 //! | feature | what it brings |
 //! |---|---|
 //! | `disk` (default) | `backend::DiskBackend` |
+//! | `backplane` | `backplane`: processes that share a store tell each other what they write |
 //! | `moka` | `MokaBackend`: time-to-idle, a removal listener, a weigher |
-//! | `gzip`, `zstd` | compressors |
+//! | `gzip`, `zstd` | compressors; with `zstd`, dictionaries that regions train |
 //! | `bincode`, `ron`, `rkyv_format` | formats, beside postcard and JSON |
 //! | `metrics`, `tracing` | what the cache does, through these facades |
 //! | `uuid` | UUIDs as keys |
@@ -69,6 +70,8 @@
 #[cfg(feature = "rkyv_format")]
 mod archived;
 pub mod backend;
+#[cfg(feature = "backplane")]
+pub mod backplane;
 mod cache;
 pub mod codec;
 pub mod composition;
@@ -113,7 +116,10 @@ pub use order::FenceCounts;
 #[cfg(feature = "testing")]
 pub use planted::{Plant, plant, plant_everywhere};
 pub use region::{Region, RegionBuilder};
-pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};
+pub use tier::{
+    BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteBehindCounts,
+    WriteBehindInspection, WriteCounts,
+};
 pub use value::{
     BackendLabel, CacheValue, DeleteStatus, Entry, Freshness, Meta, Object, Payload, Raw, Stamp, Timestamp,
 };

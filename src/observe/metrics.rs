@@ -7,6 +7,9 @@
 //! from one of 64 per thread, recorded 64 times, since reading the clock costs a good part of a hit. With the feature on
 //! a hit takes 1.1 times as long (measured: 296 against 270 ns where reading the wall clock takes 105).
 
+#[cfg(feature = "backplane")]
+mod backplane;
+
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,7 +60,7 @@ const READS: [&str; 13] = [
     "panicked",
     "failed",
 ];
-const WRITES: [&str; 4] = ["applied", "superseded", "unconfirmed", "oversized"];
+const WRITES: [&str; 5] = ["applied", "superseded", "outdated", "unconfirmed", "oversized"];
 const FILLS: [&str; 3] = ["done", "void", "dropped"];
 const REPAIRS: [&str; 2] = ["done", "failed"];
 const OPS: [&str; 2] = ["read", "write"];
@@ -118,7 +121,11 @@ struct CacheCounts {
     rejected: Count,
     /// Archives viewed, and copied for it.
     views: [Count; 2],
+    /// Dictionaries trained, trained in vain, loaded, and not found.
+    dictionaries: [Count; 4],
     waiting: Gauge,
+    #[cfg(feature = "backplane")]
+    backplane: Option<backplane::BackplaneCounts>,
 }
 
 /// What is recorded where it happens, for one tier.
@@ -192,7 +199,12 @@ impl Meter {
             rejected: Count::new(counter!("tierkeep_codec_rejected_total", labels())),
             views: ["tierkeep_archived_views_total", "tierkeep_archived_copies_total"]
                 .map(|name| Count::new(counter!(name, labels()))),
+            dictionaries: ["trained", "in_vain", "loaded", "unknown"].map(|outcome| {
+                Count::new(counter!("tierkeep_dictionaries_total", with(&[("outcome", outcome)])))
+            }),
             waiting: gauge!("tierkeep_codec_waiting", labels()),
+            #[cfg(feature = "backplane")]
+            backplane: None,
         };
         let (tiers, regions) = (Mutex::default(), Mutex::default());
         Self { tiers, regions, cache_wide: Mutex::new(cache_wide), cache }
@@ -303,7 +315,10 @@ impl TierCounts {
                 reads.failed,
             ],
         );
-        publish(&mut self.writes, [writes.applied, writes.superseded, writes.unconfirmed, writes.oversized]);
+        publish(
+            &mut self.writes,
+            [writes.applied, writes.superseded, writes.outdated, writes.unconfirmed, writes.oversized],
+        );
         publish(&mut self.fills, [writes.fills, writes.fills_void, writes.fills_dropped]);
         publish(&mut self.repairs, [writes.repairs, writes.repair_failures]);
         publish(&mut self.calls, [reads.calls, writes.calls]);
@@ -364,7 +379,23 @@ impl CacheCounts {
         publish(&mut self.failures, [stats.encode_failures, stats.decode_failures]);
         self.rejected.publish(stats.rejected);
         publish(&mut self.views, [stats.archived_views, stats.archived_copies]);
+        #[cfg(feature = "zstd")]
+        let (trained, in_vain) = {
+            let regions = engine.codecs.dictionaries().inspect();
+            let sum = |count: fn(&crate::codec::DictionaryInspection) -> u64| regions.iter().map(count).sum();
+            (sum(|region| region.trained), sum(|region| region.in_vain))
+        };
+        #[cfg(not(feature = "zstd"))]
+        let (trained, in_vain) = (0, 0);
+        publish(
+            &mut self.dictionaries,
+            [trained, in_vain, stats.dictionaries_loaded, stats.dictionaries_unknown],
+        );
         self.waiting.set(stats.waiting as f64);
+        #[cfg(feature = "backplane")]
+        if let Some(link) = &engine.link {
+            self.backplane.get_or_insert_with(|| backplane::BackplaneCounts::new(&engine.name)).publish(link);
+        }
     }
 }
 
@@ -478,6 +509,11 @@ fn describe() {
         ("tierkeep_codec_failures_total", Count, "Values that could not be encoded or decoded"),
         ("tierkeep_codec_rejected_total", Count, "Codec jobs refused because the pool's queue was full"),
         ("tierkeep_archived_views_total", Count, "Archives read where they are, without decoding them"),
+        (
+            "tierkeep_dictionaries_total",
+            Count,
+            "Dictionaries by outcome: `trained`, `in_vain` (no better), `loaded` from a tier, `unknown` (a miss)",
+        ),
         (
             "tierkeep_archived_copies_total",
             Count,

@@ -120,7 +120,8 @@ fn a_compressed_archive_is_unpacked_to_its_place() {
 fn what_only_a_tier_of_objects_has_is_not_found() {
     smol::block_on(async {
         let map = MapBackend::new();
-        let (cache, region) = open(coded(map.clone(), PassthroughCompressor).tier(), CodecOptions::default()).await;
+        let (cache, region) =
+            open(coded(map.clone(), PassthroughCompressor).tier(), CodecOptions::default()).await;
         region.set(&1, rich(10)).await.unwrap();
         map.wipe();
         assert!(region.peek(&1).is_some());
@@ -134,7 +135,9 @@ fn what_only_a_tier_of_objects_has_is_not_found() {
 fn an_entry_in_another_format_is_of_another_type() {
     smol::block_on(async {
         let map = MapBackend::new();
-        let (_json, before) = open(Coded::new(map.clone(), JsonFormat, PassthroughCompressor).tier(), CodecOptions::default()).await;
+        let (_json, before) =
+            open(Coded::new(map.clone(), JsonFormat, PassthroughCompressor).tier(), CodecOptions::default())
+                .await;
         before.set(&1, rich(10)).await.unwrap();
         let (cache, region) = open(coded(map, PassthroughCompressor).tier(), CodecOptions::default()).await;
         assert!(name(&cache, &region).await.is_none());
@@ -165,7 +168,8 @@ fn forge(map: &MapBackend, key: &CacheKey, change: impl FnOnce(&mut Vec<u8>)) {
 fn hostile_archives_are_a_counted_miss() {
     smol::block_on(async {
         let map = MapBackend::new();
-        let (cache, region) = open(coded(map.clone(), PassthroughCompressor).tier(), CodecOptions::default()).await;
+        let (cache, region) =
+            open(coded(map.clone(), PassthroughCompressor).tier(), CodecOptions::default()).await;
         region.set(&1, rich(10)).await.unwrap();
         let key = region.key(&1);
         let sound = map.get(&key).unwrap();
@@ -178,7 +182,8 @@ fn hostile_archives_are_a_counted_miss() {
                 payload[at] ^= 0x80;
             });
             // Some bits are values: whatever is seen, seeing it is safe.
-            let seen = region.read_archived(&1, |archived, _| rkyv::deserialize::<Rich, RkyvError>(archived).is_ok());
+            let seen = region
+                .read_archived(&1, |archived, _| rkyv::deserialize::<Rich, RkyvError>(archived).is_ok());
             missed += u64::from(seen.await.is_none());
         }
         assert!(missed > 20, "{missed} were refused");
@@ -199,7 +204,8 @@ fn the_next_tier_shows_what_a_damaged_one_cannot() {
     smol::block_on(async {
         let maps = [MapBackend::new(), MapBackend::new()];
         let [upper, lower] = maps.each_ref().map(|map| coded(map.clone(), PassthroughCompressor).tier());
-        let builder = Cache::builder(SmolRuntime::new()).tier(upper.label("upper")).tier(lower.label("lower"));
+        let builder =
+            Cache::builder(SmolRuntime::new()).tier(upper.label("upper")).tier(lower.label("lower"));
         let cache = builder.build().await.unwrap();
         let region: Region<Rich, u64> = cache.region("rich").no_expiry().build().unwrap();
         region.set(&1, rich(10)).await.unwrap();
@@ -228,7 +234,11 @@ fn a_panic_in_the_view_is_the_caller_s() {
             let panicked = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(view)).await;
             assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&"the view's own"));
             let reads = cache.inspect().tiers[1].reads;
-            assert_eq!((reads.hits, reads.panicked, reads.decode_failed), (1, 0, 0), "the tier is not to blame");
+            assert_eq!(
+                (reads.hits, reads.panicked, reads.decode_failed),
+                (1, 0, 0),
+                "the tier is not to blame"
+            );
         }
     });
 }

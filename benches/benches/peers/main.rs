@@ -1,5 +1,6 @@
 //! Tierkeep beside its peers: the same work on both sides, in turns. `benches/README.md` says what each measure does.
 
+mod archived;
 mod floor;
 mod hit;
 mod hop;
@@ -28,6 +29,7 @@ const MEASURES: &[&[Measure]] = &[
     memory::MEASURES,
     probe::MEASURES,
     redis::MEASURES,
+    archived::MEASURES,
 ];
 
 /// What some measures run in processes of their own.

@@ -14,10 +14,10 @@ use crate::key::{CacheKey, KeyHash, KeyProbe};
 use crate::runtime::host::drop_quietly;
 use crate::value::{DeleteStatus, Entry, Stamp, Timestamp};
 
-/// What an entry costs beyond its payload and its key's text, in bytes. Measured with 64-bit glibc: 327 with an expiry
-/// and 232 without one; the rest stands for evicted keys and the map's spare room. A full tier then takes 0.96 to 1.05
+/// What an entry costs beyond its payload and its key's text, in bytes. Measured with 64-bit glibc: 238 with an expiry
+/// and 202 without one; the rest stands for evicted keys and the map's spare room. A full tier then takes 0.98 to 1.05
 /// of its limit, for payloads from 100 bytes to 10 kB.
-const OVERHEAD: u64 = 400;
+const OVERHEAD: u64 = 260;
 
 /// A shard below these sizes evicts worse than a whole cache would, or turns away large values; more shards than this
 /// no longer lower contention. The number is fixed, not taken from the machine, so that a simulated run repeats.
