@@ -67,6 +67,19 @@ fn a_master_that_hands_over_to_its_replica() {
 }
 
 #[test]
+fn slots_that_nobody_has_for_a_while() {
+    on_every_runtime(|host| {
+        start("slots without a master", host, |cluster, scenario| {
+            let master = &cluster.nodes()[0];
+            master.command(&["CLUSTER", "DELSLOTSRANGE", "0", "5460"]).unwrap();
+            scenario.broken(300, |during| during.degraded > 0);
+            master.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "5460"]).unwrap();
+            scenario.healed();
+        });
+    });
+}
+
+#[test]
 fn a_master_that_dies() {
     on_every_runtime(|host| {
         start("cluster master killed", host, |cluster, scenario| {
