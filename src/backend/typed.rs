@@ -8,7 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Backend, BackendResult, Holds};
-use crate::codec::{self, Compressor, Format, Known, MAX_VALUE, Scratch, Tools, Typed, ValueType, contained, frame};
+use crate::codec::{
+    self, Compressor, Format, Known, MAX_VALUE, Scratch, Tools, Typed, ValueType, contained, frame,
+};
 use crate::error::{Error, ErrorKind};
 use crate::key::CacheKey;
 use crate::value::{CacheValue, DeleteStatus, Entry, Meta, Object, Payload, Raw};

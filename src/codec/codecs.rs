@@ -181,8 +181,7 @@ impl Codecs {
             return self.decode_counted(&header, &payload, &*ty, &self.counters.inline, measured);
         }
         let this = Arc::clone(self);
-        let job =
-            move || this.decode_counted(&header, &payload, &*ty, &this.counters.pooled, limit.measured);
+        let job = move || this.decode_counted(&header, &payload, &*ty, &this.counters.pooled, limit.measured);
         self.pool.run(job).await?
     }
 

@@ -62,7 +62,8 @@ impl Compressor for ZstdCompressor {
     }
 
     fn compress(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        let mut context = COMPRESSING.take(CCtx::try_create).ok_or_else(|| failed("no memory for its context"))?;
+        let mut context =
+            COMPRESSING.take(CCtx::try_create).ok_or_else(|| failed("no memory for its context"))?;
         let level = context.set_parameter(CParameter::CompressionLevel(self.level));
         level.map_err(|code| failed(get_error_name(code)))?;
         compress(&mut context, plain, out)?;

@@ -108,8 +108,8 @@ mod tests {
     #[test]
     fn a_frame_is_stored_as_it_is() {
         let key = CacheKey::new("k", 1, []);
-        let frame =
-            Encoded::plain(Encoded::buffer_in(Vec::new(), 0), 0, 1).seal(&key, &Meta { stamp: STAMP, ..Meta::default() });
+        let frame = Encoded::plain(Encoded::buffer_in(Vec::new(), 0), 0, 1)
+            .seal(&key, &Meta { stamp: STAMP, ..Meta::default() });
         assert_eq!(value(frame.clone(), STAMP), frame);
         assert_eq!(Stored::read(frame.clone()), Stored::Value(frame.clone(), STAMP));
         let other = Stamp { node: 1, ..STAMP };

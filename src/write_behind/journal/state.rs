@@ -381,6 +381,12 @@ impl Shared {
         drop(waiters);
     }
 
+    /// Whether the writer has taken everything.
+    #[cfg(test)]
+    pub(super) fn is_taken(&self) -> bool {
+        self.lock().dirty.is_empty()
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.lock().closing
     }
