@@ -109,7 +109,10 @@ pub use order::FenceCounts;
 #[cfg(feature = "testing")]
 pub use planted::{Plant, plant, plant_everywhere};
 pub use region::{Region, RegionBuilder};
-pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};
+pub use tier::{
+    BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteBehindCounts,
+    WriteBehindInspection, WriteCounts,
+};
 pub use value::{
     BackendLabel, CacheValue, DeleteStatus, Entry, Freshness, Meta, Object, Payload, Raw, Stamp, Timestamp,
 };

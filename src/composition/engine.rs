@@ -70,6 +70,9 @@ impl Engine {
         options: EngineOptions,
     ) -> Result<Arc<Self>> {
         let engine = Self::assemble(runtime, composition, options)?;
+        for tier in &engine.route.load_full().written {
+            tier.core.open_behind().await?;
+        }
         engine.await_tiers().await?;
         engine.runtime.spawn(tend(Arc::downgrade(&engine), engine.runtime.clone()));
         Ok(engine)

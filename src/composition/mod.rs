@@ -9,6 +9,7 @@ mod encode;
 mod engine;
 mod policy;
 mod read;
+mod redrive;
 mod refill;
 mod route;
 mod shutdown;
@@ -21,6 +22,6 @@ pub(crate) use engine::{Engine, EngineOptions};
 pub use policy::{CompositionPolicy, ReadPolicy, RefillContext, RefillPolicy, WritePolicy};
 pub(crate) use read::{Found, Reading};
 pub(crate) use refill::Refill;
-pub use shutdown::{ShutdownReport, TierShutdown};
+pub use shutdown::{ShutdownReport, TierShutdown, WriteBehindShutdown};
 #[cfg(feature = "testing")]
 pub(crate) use supervisor::Report;

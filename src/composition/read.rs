@@ -19,7 +19,7 @@ use crate::observe::{Began, trace};
 use crate::order::Fence;
 use crate::planted::{Plant, planted};
 use crate::runtime::{Envelope, RejectReason};
-use crate::tier::{Counters, ErrorPolicy, Message, ReadOp};
+use crate::tier::{Change, Counters, ErrorPolicy, Message, ReadOp};
 use crate::value::{Entry, Meta, Object, Payload, Timestamp};
 
 /// How long callers wait if a planted bug forgets the deadlines.
@@ -72,10 +72,12 @@ impl Engine {
         ty: &dyn ValueType,
     ) -> Option<Found> {
         let port = tier.core.port.as_ref()?;
-        if !tier.core.is_open() && tier.core.blocked(&probe.to_key()).is_some() {
-            return None;
-        }
-        let entry = port.get(probe)?;
+        let shown = if tier.core.is_open() { None } else { tier.core.shown(&probe.to_key()).ok()? };
+        let entry = match shown {
+            None => port.get(probe)?,
+            Some(Change::Set(entry)) => entry,
+            Some(Change::Remove) => return None,
+        };
         let Payload::Object(object, _) = entry.payload else { return None };
         let meta = self.order.admit(probe.prefix(), entry.meta, false)?;
         let now = self.runtime.wall();
@@ -191,16 +193,18 @@ impl Engine {
     ) -> Result<Option<Found>> {
         let tier = &route.tiers[index];
         let counters = &tier.core.counters;
-        if let Some(error) = tier.core.blocked(key) {
+        let shown = tier.core.shown(key).map_err(|error| {
             Counters::one(&counters.quarantined);
-            return Err(error.at_tier(&tier.core.label).for_key(key));
-        }
-        let entry = match &tier.core.port {
-            Some(port) => {
+            error.at_tier(&tier.core.label).for_key(key)
+        })?;
+        let entry = match (shown, &tier.core.port) {
+            (Some(Change::Set(entry)), _) => Ok(Some(entry)),
+            (Some(Change::Remove), _) => Ok(None),
+            (None, Some(port)) => {
                 Counters::one(&counters.port_reads);
                 Ok(port.get(&key.probe()))
             }
-            None => self.ask(tier, key).await,
+            (None, None) => self.ask(tier, key).await,
         };
         let found = match entry {
             Ok(Some(entry)) => {
@@ -240,7 +244,7 @@ impl Engine {
     }
 
     /// Asks a tier's actor, within the tier's read deadline.
-    async fn ask(&self, tier: &RouteTier, key: &CacheKey) -> Result<Option<Entry>> {
+    pub(super) async fn ask(&self, tier: &RouteTier, key: &CacheKey) -> Result<Option<Entry>> {
         if !tier.serving {
             return Err(Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again"));
         }

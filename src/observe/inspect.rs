@@ -10,7 +10,7 @@ use crate::codec::{CodecRate, CodecStats};
 use crate::composition::Engine;
 use crate::error::Error;
 use crate::runtime::ActorState;
-use crate::tier::{BreakerState, ReadCounts, WriteCounts};
+use crate::tier::{BreakerState, ReadCounts, WriteBehindInspection, WriteCounts};
 use crate::value::BackendLabel;
 
 /// How a cache stands. A snapshot: its parts are read one after another.
@@ -86,6 +86,8 @@ pub struct TierInspection {
     pub reads: ReadCounts,
     /// Mutations, fills and repairs.
     pub writes: WriteCounts,
+    /// Its queue, if it writes behind.
+    pub write_behind: Option<WriteBehindInspection>,
 }
 
 impl Inspection {
@@ -117,6 +119,7 @@ impl Inspection {
                 usage: core.usage(),
                 reads: core.counters.reads(),
                 writes: core.counters.writes(),
+                write_behind: core.inspect_behind(),
             }
         });
         Self {

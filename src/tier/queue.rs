@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::backlog::Sending;
 use super::ledger::Attempt;
 use super::message::{Change, Fill, Mutation, ReadOp};
 use super::quarantine::Repair;
@@ -37,6 +38,8 @@ pub(super) enum Work {
     Mutation(Mutation),
     Fill(Fill),
     Repair(Repair),
+    /// A pending change of a write-behind tier.
+    Behind(Sending),
 }
 
 impl Job {
@@ -45,6 +48,7 @@ impl Job {
             Work::Mutation(mutation) => mutation.key(),
             Work::Fill(fill) => &fill.key,
             Work::Repair(repair) => &repair.key,
+            Work::Behind(sending) => &sending.key,
         }
     }
 
@@ -52,7 +56,7 @@ impl Job {
     pub(super) fn caller(&self) -> Option<&Caller> {
         match &self.work {
             Work::Mutation(mutation) => Some(&mutation.caller),
-            Work::Fill(_) | Work::Repair(_) => None,
+            Work::Fill(_) | Work::Repair(_) | Work::Behind(_) => None,
         }
     }
 
@@ -61,6 +65,7 @@ impl Job {
         let change = match &self.work {
             Work::Mutation(mutation) => &mutation.change,
             Work::Repair(repair) => &repair.change,
+            Work::Behind(sending) => &sending.change,
             Work::Fill(fill) => return Some(&fill.entry),
         };
         match change {
@@ -73,7 +78,7 @@ impl Job {
     pub(super) fn value_stamp(&self) -> Stamp {
         match &self.work {
             Work::Fill(fill) => fill.entry.meta.stamp,
-            Work::Mutation(_) | Work::Repair(_) => self.stamp(),
+            Work::Mutation(_) | Work::Repair(_) | Work::Behind(_) => self.stamp(),
         }
     }
 
@@ -82,6 +87,7 @@ impl Job {
         match &self.work {
             Work::Mutation(mutation) => mutation.stamp(),
             Work::Repair(repair) => repair.stamp,
+            Work::Behind(sending) => sending.stamp,
             Work::Fill(_) => Stamp::ZERO,
         }
     }
@@ -91,6 +97,7 @@ impl Job {
         match &self.work {
             Work::Mutation(mutation) => (mutation.stamp(), mutation.change.clone()),
             Work::Repair(repair) => (repair.stamp, repair.change.clone()),
+            Work::Behind(sending) => (sending.stamp, sending.change.clone()),
             Work::Fill(_) => (Stamp::ZERO, Change::Remove),
         }
     }
