@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use tierkeep::Region;
-use tierkeep::write_behind::{Sync, WriteBehind};
+use tierkeep::write_behind::{JournalSync, WriteBehind};
 
 use crate::support::{SERVER, cache, ms, on_tokio, region, store};
 
@@ -77,7 +77,8 @@ fn survives(what: &str) {
         on_tokio(async {
             let cache = cache(store(what, directory.path()), behind(directory.path(), interval)).await;
             let numbers = region(&cache);
-            let queued = cache.inspect().tiers[1].write_behind.as_ref().map_or(0, |behind| behind.queued);
+            let queued =
+                cache.inspect().tiers[1].write_behind.as_ref().map_or(0, |behind| behind.counts.recovered);
             pending += queued;
             let lost = expected.check(&numbers, killed).await;
             match interval {
@@ -144,7 +145,7 @@ impl Expected {
 }
 
 fn behind(directory: &Path, interval: Option<Duration>) -> WriteBehind {
-    let sync = interval.map_or(Sync::Always, Sync::Interval);
+    let sync = interval.map_or(JournalSync::Always, JournalSync::Interval);
     WriteBehind::journal(directory.join("journal"), sync).max_delay(ms(100))
 }
 
@@ -215,8 +216,7 @@ fn child_writes_until_killed() {
     let directory = PathBuf::from(told("DIRECTORY").unwrap());
     let interval: u64 = told("INTERVAL").unwrap().parse().unwrap();
     let interval = (interval > 0).then(|| ms(interval));
-    let begun: Vec<u64> =
-        told("BEGUN").unwrap().split(',').map(|number| number.parse().unwrap()).collect();
+    let begun: Vec<u64> = told("BEGUN").unwrap().split(',').map(|number| number.parse().unwrap()).collect();
     on_tokio(async {
         let cache = cache(store(&what, &directory), behind(&directory, interval)).await;
         let numbers = region(&cache);

@@ -19,11 +19,8 @@ fn runtime() -> RuntimeHandle {
 
 /// Memory over a store that hardly queues anything: each further key makes a letter of the oldest.
 async fn dropping(store: &MapBackend, sink: impl DeadLetterSink) -> (Cache, Region<u64, u64>) {
-    let behind = WriteBehind::memory()
-        .entries(1)
-        .max_delay(NEVER)
-        .overload(Overload::DropOldest)
-        .dead_letters(sink);
+    let behind =
+        WriteBehind::memory().entries(1).max_delay(NEVER).overload(Overload::DropOldest).dead_letters(sink);
     let tier = Tier::new(store.clone()).label("store").write_behind(behind);
     let cache =
         Cache::builder(runtime()).tier(MemoryBackend::entries(1_000)).tier(tier).build().await.unwrap();
@@ -85,7 +82,8 @@ fn letters_in_a_file_are_read_back_and_redriven() {
         cache.flush(Duration::from_secs(30)).await.unwrap();
         assert_eq!(numbers.get(&7).await.map(|hit| *hit), Some(7_777));
         assert_eq!(numbers.get(&299).await.map(|hit| *hit), Some(2_990));
-        assert_eq!(store.len(), 300);
+        // The one that was queued when the first cache was shut down is there, too.
+        assert_eq!(store.len(), 301);
         cache.shutdown(Duration::from_secs(10)).await;
     });
 }
@@ -136,7 +134,7 @@ fn a_letter_cut_short_by_a_crash_costs_that_letter_only() {
         }
         delivered(&cache, 2).await;
         cache.shutdown(Duration::from_millis(1)).await;
-        // Shut down, it has written the third, too.
+        drop((cache, numbers));
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 20]).unwrap();
         let (cache, numbers) = dropping(&MapBackend::new(), FileLetters::new(&path, runtime())).await;
@@ -147,10 +145,10 @@ fn a_letter_cut_short_by_a_crash_costs_that_letter_only() {
         let letters = read(&path).await;
         let keys: Vec<_> = letters.iter().map(|letter| letter.as_ref().map(|l| l.key.clone()).ok()).collect();
         let key = |id| Some(numbers.key(&id));
-        assert_eq!(keys, [key(0), key(1), None, key(3)]);
-        let error = letters[2].as_ref().unwrap_err();
+        assert_eq!(keys, [key(0), None, key(3)]);
+        let error = letters[1].as_ref().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Decode);
-        assert!(error.to_string().contains("line 3"), "{error}");
+        assert!(error.to_string().contains("line 2"), "{error}");
         cache.shutdown(Duration::from_millis(1)).await;
     });
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tierkeep::runtime::{Instant, Runtime, RuntimeHandle};
+use tierkeep::runtime::{Instant, RuntimeHandle};
 use tierkeep::write_behind::{Overload, Retry, WriteBehind};
 use tierkeep::{
     Backend, BackendResult, Cache, CacheKey, CacheValue, DeleteStatus, Error, ErrorKind, MemoryBackend, Raw,
@@ -120,10 +120,10 @@ fn a_tier_that_is_down_for_long_does_as_its_policy_says_within_its_memory() {
 fn child_overloads() {
     let Ok(policy) = std::env::var("TIERKEEP_OVERLOAD") else { return };
     let (overload, sets) = match policy.as_str() {
-        "reject" => (Overload::Reject, 2_000),
-        "block" => (Overload::Block(ms(5)), 300),
-        "drop" => (Overload::DropOldest, 2_000),
-        _ => (Overload::WriteThrough, 300),
+        "reject" => (Overload::Reject, 600),
+        "block" => (Overload::Block(ms(5)), 150),
+        "drop" => (Overload::DropOldest, 600),
+        _ => (Overload::WriteThrough, 150),
     };
     let server = RedisServer::start().unwrap();
     let url = server.url();
@@ -146,7 +146,11 @@ fn child_overloads() {
         let grown = resident().saturating_sub(before);
         let queue = cache.inspect().tiers[1].write_behind.clone().unwrap();
         let counts = queue.counts;
-        println!("overload {policy}: {counts:?}, {} queued, memory grew by {} KiB", queue.queued, grown >> 10);
+        println!(
+            "overload {policy}: {counts:?}, {} queued, memory grew by {} KiB",
+            queue.queued,
+            grown >> 10
+        );
         let accounted = counts.applied + counts.superseded + counts.dead + queue.queued as u64;
         assert_eq!(counts.accepted, accounted, "{queue:?}");
         assert!(queue.bytes <= QUEUE, "{queue:?}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tierkeep::write_behind::{Sync, WriteBehind};
+use tierkeep::write_behind::{JournalSync, WriteBehind};
 use tierkeep_test_servers::RedisServer;
 
 use crate::support::{cache, on_tokio, redis, region};
@@ -13,7 +13,7 @@ fn a_store_that_is_down_does_not_block_the_start_and_pending_values_show_at_once
     let url = server.url();
     server.kill().unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let behind = || WriteBehind::journal(directory.path(), Sync::Always);
+    let behind = || WriteBehind::journal(directory.path(), JournalSync::Always);
     on_tokio(async {
         let cache = cache(redis(&url, "start"), behind()).await;
         let numbers = region(&cache);
@@ -23,7 +23,12 @@ fn a_store_that_is_down_does_not_block_the_start_and_pending_values_show_at_once
         numbers.set(&7, 77).await.unwrap();
         numbers.remove(&8).await.unwrap();
         let report = cache.shutdown(Duration::from_secs(1)).await;
-        let left: u64 = report.write_behind.iter().map(|tier| tier.left_in_journal).sum();
+        let left: u64 = report
+            .tiers
+            .iter()
+            .filter_map(|tier| tier.write_behind)
+            .map(|behind| behind.left_in_journal)
+            .sum();
         assert_eq!(left, 100, "{report:?}");
     });
     // Still down.

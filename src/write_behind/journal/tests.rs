@@ -155,6 +155,24 @@ fn what_is_settled_is_forgotten_unless_something_newer_was_put() {
 }
 
 #[test]
+fn what_an_earlier_process_left_is_older_than_what_comes_whatever_its_clock_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = open(directory.path());
+    for id in 1..=4 {
+        put(&journal, &set(id, 1_000 + id, "from a clock that ran ahead")).unwrap();
+    }
+    block_on(journal.close()).unwrap();
+    let (journal, recovery) = open(directory.path());
+    assert_eq!(recovery.records.len(), 4);
+    put(&journal, &set(1, 1, "now")).unwrap();
+    journal.settled(&key(2), stamp(2));
+    block_on(journal.sync()).unwrap();
+    assert_eq!(after_a_kill(directory.path()).len(), 3);
+    block_on(journal.forget(&Scope::All, stamp(0))).unwrap();
+    assert_eq!(after_a_kill(directory.path()), ["1=now"]);
+}
+
+#[test]
 fn a_clear_covers_what_was_put_before_it_and_what_comes_late() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _) = open(directory.path());

@@ -46,8 +46,8 @@ pub(super) fn encode(letter: &DeadLetter) -> Result<Vec<u8>> {
 /// The letter in a line. Its error is the text of the one that it had.
 pub(super) fn decode(line: &[u8]) -> Result<DeadLetter> {
     let unreadable = |what: &str| Error::new(ErrorKind::Decode, format!("no dead letter: {what}"));
-    let line: Line = serde_json::from_slice(line)
-        .map_err(|e| unreadable("it is not the JSON of one").with_source(e))?;
+    let line: Line =
+        serde_json::from_slice(line).map_err(|e| unreadable("it is not the JSON of one").with_source(e))?;
     let key = CacheKey::parse(&line.key).ok_or_else(|| unreadable("its key is not one"))?;
     let frame = match (&line.frame, line.removal) {
         (Some(hex), false) => {

@@ -109,7 +109,9 @@ impl FileLetters {
     async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         match self.runtime.spawn_blocking(job).await {
             Ok(result) => result,
-            Err(error) => Err(Error::new(ErrorKind::Unavailable, format!("the file of dead letters: {error}"))),
+            Err(error) => {
+                Err(Error::new(ErrorKind::Unavailable, format!("the file of dead letters: {error}")))
+            }
         }
     }
 }

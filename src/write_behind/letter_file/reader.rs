@@ -78,7 +78,10 @@ fn read_some(path: &Path, file: Option<BufReader<File>>, mut lines: u64) -> std:
         text.clear();
         let length = file.by_ref().take(MAX_LINE).read_until(b'\n', &mut text)?;
         if length as u64 == MAX_LINE {
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "a line is too long for a letter"));
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                "a line is too long for a letter",
+            ));
         }
         if length == 0 {
             return Ok((None, ready, lines));
@@ -106,6 +109,9 @@ pub(super) fn ends_a_line(file: &mut File) -> std::io::Result<bool> {
 
 impl fmt::Debug for LetterReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LetterReader").field("path", &self.path).field("lines", &self.lines).finish_non_exhaustive()
+        f.debug_struct("LetterReader")
+            .field("path", &self.path)
+            .field("lines", &self.lines)
+            .finish_non_exhaustive()
     }
 }
