@@ -428,7 +428,7 @@ impl Known for Codecs {
             return Some(AnyCompressor::Known(own));
         }
         if dictionary == 0 {
-            return built_in_compressor(id).map(|known| AnyCompressor::Known(known));
+            return built_in_compressor(id).map(AnyCompressor::Known);
         }
         #[cfg(feature = "zstd")]
         if id == super::ZstdCompressor::DEFAULT.id() {
