@@ -135,7 +135,7 @@ quick_start() {
 
 other_examples() {
     local example
-    for example in custom_backend async_std smol fault; do
+    for example in custom_backend async_std smol fault write_behind; do
         echo "example $example"
         cargo run -q --all-features --example "$example" >"$scratch/example.out" || { cat "$scratch/example.out" && return 1; }
         grep -qx 'done' "$scratch/example.out" || { cat "$scratch/example.out" && echo "it did not get to its end" && return 1; }

@@ -33,7 +33,7 @@
 //! | reading, writing and loading | [`Region`], [`Hit`], [`Lookup`] |
 //! | keys | [`KeyParts`] for types of your own, [`CacheKey`] for what they become |
 //! | tiers and their limits | [`Tier`], [`TierOptions`], [`BreakerOptions`] |
-//! | stores | [`MemoryBackend`], `backend::DiskBackend` (feature `disk`), `MokaBackend` (feature `moka`), [`Backend`] for your own; [`CacheBackend`] for typed calls of one |
+//! | stores | [`MemoryBackend`], `backend::DiskBackend` (feature `disk`), `MokaBackend` (feature `moka`), `backend::RedisBackend` (features `redis-tokio`, `redis-smol`), [`Backend`] for your own; [`CacheBackend`] for typed calls of one |
 //! | composing by value | [`Compose`], [`Composition`], [`CompositionBackend`] |
 //! | watching and operating | [`Cache::events`], [`Cache::health`], [`Cache::hot_keys`], [`Cache::bypass`], [`Region::peek`] |
 //! | which tiers are asked and awaited | [`composition::ReadPolicy`], [`composition::WritePolicy`], [`composition::RefillPolicy`], [`Compose`] |
@@ -56,7 +56,8 @@
 //! | `disk` (default) | `backend::DiskBackend` |
 //! | `backplane` | `backplane`: processes that share a store tell each other what they write |
 //! | `moka` | `MokaBackend`: time-to-idle, a removal listener, a weigher |
-//! | `gzip`, `zstd` | compressors |
+//! | `redis-tokio`, `redis-smol` | `backend::RedisBackend`, inside tokio or inside smol and async-std; `redis-tokio-tls`, `redis-smol-tls`, `redis-cluster`, `redis-sentinel` for more ways to reach a store |
+//! | `gzip`, `zstd` | compressors; with `zstd`, dictionaries that regions train |
 //! | `bincode`, `ron`, `rkyv_format` | formats, beside postcard and JSON |
 //! | `metrics`, `tracing` | what the cache does, through these facades |
 //! | `uuid` | UUIDs as keys |
@@ -116,7 +117,10 @@ pub use order::FenceCounts;
 #[cfg(feature = "testing")]
 pub use planted::{Plant, plant, plant_everywhere};
 pub use region::{Region, RegionBuilder};
-pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};
+pub use tier::{
+    BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteBehindCounts,
+    WriteBehindInspection, WriteCounts,
+};
 pub use value::{
     BackendLabel, CacheValue, DeleteStatus, Entry, Freshness, Meta, Object, Payload, Raw, Stamp, Timestamp,
 };

@@ -93,6 +93,7 @@ impl Store {
         self.check(&object).await.map_err(|error| error.for_key(key))?;
         let began = Began::now(&self.engine.runtime);
         let result = self.engine.set(key, object, &self.ty, self.life(ttl)).await;
+        self.tend_dictionary();
         self.shared.meter.wrote(result.is_ok(), began, &self.engine.runtime);
         result
     }
@@ -180,10 +181,19 @@ impl Store {
                     tiers: Vec::new(),
                 };
                 self.engine.fill(refill).await;
+                self.tend_dictionary();
             }
             // Only now: until the topmost tier has the value, whoever asks finds the landed flight.
             drop(lead);
             return self.landed(landed);
+        }
+    }
+
+    /// After a write: what is to be done about the region's dictionary.
+    fn tend_dictionary(&self) {
+        #[cfg(feature = "zstd")]
+        if let Some(dictionary) = self.ty.dictionary() {
+            self.engine.tend_dictionary(dictionary);
         }
     }
 

@@ -253,7 +253,7 @@ impl Entry {
 /// The name of a tier in errors, metrics and `inspect()`. Cheap to clone.
 ///
 /// Every hit carries one, so it is a plain reference: counting references would have all threads write one cache line.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct BackendLabel(&'static str);
 
 impl BackendLabel {

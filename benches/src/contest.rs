@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_round_holds_as_many_operations_as_fill_it() {
-        let setting = Setting { rounds: 1, round: Duration::from_millis(10), ..Setting::default() };
+        let setting = Setting { rounds: 1, round: Duration::from_millis(10) };
         let told = RefCell::new(Vec::new());
         let sides = Contest::new(&setting, Unit::Nanos)
             .timed("a", |operations| {

@@ -20,3 +20,15 @@ pub fn criterion() -> Criterion {
 pub fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
+
+/// Runs a caller as a task on one of the runtime's workers, as a service's requests run. On the calling thread instead,
+/// every answer of an actor would wake another thread, which costs many times the answer.
+///
+/// # Panics
+/// If the task does: a wrong result aborts the bench.
+pub fn on_worker<F>(runtime: &Runtime, caller: F) -> F::Output
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    runtime.block_on(async { runtime.spawn(caller).await.expect("a caller panicked") })
+}

@@ -28,6 +28,12 @@ pub struct CodecStats {
     pub archived_views: u64,
     /// Of these, how many had to be copied because the store handed them back at an address that does not suit them.
     pub archived_copies: u64,
+    /// Dictionaries that are known for reading now.
+    pub dictionaries: usize,
+    /// Dictionaries that were found in a tier when an entry needed them.
+    pub dictionaries_loaded: u64,
+    /// Entries that could not be read because no dictionary of their id was found: counted misses.
+    pub dictionaries_unknown: u64,
     /// Jobs on the blocking pool now.
     pub running: usize,
     /// Jobs waiting for the blocking pool now.

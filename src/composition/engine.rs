@@ -114,6 +114,9 @@ impl Engine {
         options: EngineOptions,
     ) -> Result<Arc<Self>> {
         let engine = Self::assemble(runtime, composition, options)?;
+        for tier in &engine.route.load_full().written {
+            tier.core.open_behind().await?;
+        }
         #[cfg(feature = "backplane")]
         let heard_by = engine.runtime.now().after(FIRST_HEARING);
         #[cfg(feature = "backplane")]

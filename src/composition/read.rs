@@ -20,7 +20,7 @@ use crate::observe::{Began, trace};
 use crate::order::Fence;
 use crate::planted::{Plant, planted};
 use crate::runtime::{Envelope, RejectReason};
-use crate::tier::{Counters, ErrorPolicy, Message, ReadOp, TierCore};
+use crate::tier::{Change, Counters, ErrorPolicy, Message, ReadOp, TierCore};
 use crate::value::{Entry, Meta, Object, Payload, Raw, Timestamp};
 
 /// How long callers wait if a planted bug forgets the deadlines.
@@ -80,11 +80,13 @@ impl Engine {
     #[inline]
     fn peek_at<T: Send + Sync + 'static>(&self, core: &TierCore, probe: &KeyProbe<'_>) -> Option<Hit<T>> {
         let port = core.port.as_ref()?;
-        if !core.is_open() && core.blocked(&probe.to_key()).is_some() {
-            return None;
-        }
+        let shown = if core.is_open() { None } else { core.shown(&probe.to_key()).ok()? };
         // Looked at in place: each copy of the stamps is a stall.
-        let entry = port.get(probe)?;
+        let entry = match shown {
+            None => port.get(probe)?,
+            Some(Change::Set(entry)) => entry,
+            Some(Change::Remove) => return None,
+        };
         if self.order.hides(probe, entry.meta.stamp) || core.hides(probe, &entry.meta) {
             return None;
         }
@@ -95,7 +97,7 @@ impl Engine {
         let Payload::Object(object, _) = entry.payload else { return None };
         let value = object.downcast::<T>().ok()?;
         core.counters.port_hits.one();
-        Some(Hit::new(value, Some(core.label), entry.meta, now))
+        Some(Hit::new(value, Some(core.label.clone()), entry.meta, now))
     }
 
     /// Reads a key from the tiers, as the policy says, and refills what missed.
@@ -224,16 +226,18 @@ impl Engine {
     /// What one tier holds. The outer error means that it was not asked, which is counted already.
     pub(super) async fn fetch(&self, tier: &RouteTier, key: &CacheKey) -> Result<Result<Option<Entry>>> {
         let counters = &tier.core.counters;
-        if let Some(error) = tier.core.blocked(key) {
+        let shown = tier.core.shown(key).map_err(|error| {
             Counters::one(&counters.quarantined);
-            return Err(error.at_tier(&tier.core.label).for_key(key));
-        }
-        let entry = match &tier.core.port {
-            Some(port) => {
+            error.at_tier(&tier.core.label).for_key(key)
+        })?;
+        let entry = match (shown, &tier.core.port) {
+            (Some(Change::Set(entry)), _) => Ok(Some(entry)),
+            (Some(Change::Remove), _) => Ok(None),
+            (None, Some(port)) => {
                 Counters::one(&counters.port_reads);
                 Ok(port.get(&key.probe()))
             }
-            None => self.ask(tier, key).await,
+            (None, None) => self.ask(tier, key).await,
         };
         if let Ok(Some(Entry { payload: Payload::Bytes(raw), .. })) = &entry {
             Counters::add(&counters.bytes_read, raw.len() as u64);
@@ -257,7 +261,7 @@ impl Engine {
     }
 
     /// Asks a tier's actor, within the tier's read deadline.
-    async fn ask(&self, tier: &RouteTier, key: &CacheKey) -> Result<Option<Entry>> {
+    pub(super) async fn ask(&self, tier: &RouteTier, key: &CacheKey) -> Result<Option<Entry>> {
         if !tier.serving {
             return Err(Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again"));
         }
@@ -295,7 +299,11 @@ impl Engine {
         let Some(Usable { meta, now, held }) = self.usable(tier, key, entry)? else { return Ok(None) };
         let object = match held {
             Held::Object(object) => object,
-            Held::Frame(header, payload) => self.codecs.decode(header, payload, Arc::clone(ty)).await?,
+            Held::Frame(header, payload) => {
+                #[cfg(feature = "zstd")]
+                self.find_dictionary(tier, &header, ty.dictionary()).await;
+                self.codecs.decode(header, payload, Arc::clone(ty)).await?
+            }
         };
         if Any::type_id(&*object) != ty.of_type() {
             return Err(Error::new(

@@ -36,6 +36,8 @@ impl Engine {
         let seen = match self.fetch(tier, key).await? {
             Ok(Some(entry)) => match self.usable(tier, key, entry) {
                 Ok(Some(Usable { meta, now, held: Held::Frame(header, payload) })) => {
+                    #[cfg(feature = "zstd")]
+                    self.find_dictionary(tier, &header, None).await;
                     let info = HitInfo::new(tier.core.label.clone(), meta, now);
                     let see = move |archive: &[u8]| see(archive, &info);
                     self.codecs.view(header, payload, see).await.map(Some)

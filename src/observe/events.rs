@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::key::CacheKey;
 use crate::runtime::RuntimeHandle;
 use crate::value::{BackendLabel, Timestamp};
+use crate::write_behind::DeadReason;
 
 /// Events that wait for a listener, unless it says otherwise.
 pub(crate) const CAPACITY: usize = 1024;
@@ -94,6 +95,22 @@ pub enum EventKind {
     },
     /// Entries of the tier can be decoded again: a whole hundred had fewer failures than that.
     DecodeFailuresFell,
+    /// The tier's write-behind queue is full: from now on its overload policy decides.
+    QueueFilled,
+    /// The tier's write-behind queue is empty again.
+    QueueDrained,
+    /// An accepted write could not be applied and went to the dead letters.
+    DeadLettered {
+        /// Its key.
+        key: CacheKey,
+        /// Why it was given up.
+        reason: DeadReason,
+    },
+    /// The dead letters' sink did not take a letter: it is kept in memory for now.
+    DeadLetterUndelivered {
+        /// Its key.
+        key: CacheKey,
+    },
 }
 
 /// Why a tier is bypassed.

@@ -75,6 +75,8 @@ pub enum HealthCause {
     Stuck,
     /// Too many of its entries cannot be decoded.
     DecodeFailures,
+    /// Its write-behind queue is full.
+    QueueFull,
     /// The backplane is not heard: what other processes write shows later.
     BackplaneDown,
 }
@@ -83,7 +85,7 @@ impl HealthCause {
     /// Whether the tier gives no values at all.
     fn stops_serving(self) -> bool {
         // While it restarts, ports still answer and messages queue.
-        !matches!(self, Self::Restarting | Self::DecodeFailures | Self::BreakerHalfOpen)
+        !matches!(self, Self::Restarting | Self::DecodeFailures | Self::BreakerHalfOpen | Self::QueueFull)
     }
 }
 
@@ -146,6 +148,7 @@ fn causes(core: &TierCore) -> Vec<HealthCause> {
     });
     causes.extend(core.is_stuck().then_some(HealthCause::Stuck));
     causes.extend(core.decodes.is_alarmed().then_some(HealthCause::DecodeFailures));
+    causes.extend(core.is_queue_full().then_some(HealthCause::QueueFull));
     causes
 }
 

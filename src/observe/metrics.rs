@@ -121,6 +121,8 @@ struct CacheCounts {
     rejected: Count,
     /// Archives viewed, and copied for it.
     views: [Count; 2],
+    /// Dictionaries trained, trained in vain, loaded, and not found.
+    dictionaries: [Count; 4],
     waiting: Gauge,
     #[cfg(feature = "backplane")]
     backplane: Option<backplane::BackplaneCounts>,
@@ -197,6 +199,9 @@ impl Meter {
             rejected: Count::new(counter!("tierkeep_codec_rejected_total", labels())),
             views: ["tierkeep_archived_views_total", "tierkeep_archived_copies_total"]
                 .map(|name| Count::new(counter!(name, labels()))),
+            dictionaries: ["trained", "in_vain", "loaded", "unknown"].map(|outcome| {
+                Count::new(counter!("tierkeep_dictionaries_total", with(&[("outcome", outcome)])))
+            }),
             waiting: gauge!("tierkeep_codec_waiting", labels()),
             #[cfg(feature = "backplane")]
             backplane: None,
@@ -374,6 +379,18 @@ impl CacheCounts {
         publish(&mut self.failures, [stats.encode_failures, stats.decode_failures]);
         self.rejected.publish(stats.rejected);
         publish(&mut self.views, [stats.archived_views, stats.archived_copies]);
+        #[cfg(feature = "zstd")]
+        let (trained, in_vain) = {
+            let regions = engine.codecs.dictionaries().inspect();
+            let sum = |count: fn(&crate::codec::DictionaryInspection) -> u64| regions.iter().map(count).sum();
+            (sum(|region| region.trained), sum(|region| region.in_vain))
+        };
+        #[cfg(not(feature = "zstd"))]
+        let (trained, in_vain) = (0, 0);
+        publish(
+            &mut self.dictionaries,
+            [trained, in_vain, stats.dictionaries_loaded, stats.dictionaries_unknown],
+        );
         self.waiting.set(stats.waiting as f64);
         #[cfg(feature = "backplane")]
         if let Some(link) = &engine.link {
@@ -492,6 +509,11 @@ fn describe() {
         ("tierkeep_codec_failures_total", Count, "Values that could not be encoded or decoded"),
         ("tierkeep_codec_rejected_total", Count, "Codec jobs refused because the pool's queue was full"),
         ("tierkeep_archived_views_total", Count, "Archives read where they are, without decoding them"),
+        (
+            "tierkeep_dictionaries_total",
+            Count,
+            "Dictionaries by outcome: `trained`, `in_vain` (no better), `loaded` from a tier, `unknown` (a miss)",
+        ),
         (
             "tierkeep_archived_copies_total",
             Count,

@@ -46,6 +46,11 @@ impl Order {
         Self { clock, fences: Arc::new(Fences::new(stripes)), clears: Clears::default(), origin }
     }
 
+    /// The stamp of something written before this process, brought down to before everything that it writes.
+    pub(crate) fn inherited(&self, stamp: Stamp) -> Stamp {
+        stamp.min(self.origin)
+    }
+
     /// The stamps of an entry as this process has to see them, or `None` if a clear hides it.
     ///
     /// An inherited entry (from an earlier opening of a local store) is older than everything this process does, even

@@ -71,7 +71,9 @@ impl TierCore {
             Settlement::Removed(_) if self.shared && carried.changes => {
                 surroundings.confirmed(key, carried.stamp, true);
             }
-            Settlement::Applied | Settlement::Removed(_) | Settlement::Superseded => {}
+            Settlement::Applied | Settlement::Removed(_) => {}
+            // No store answers so.
+            Settlement::Superseded | Settlement::Queued { .. } => {}
         }
     }
 

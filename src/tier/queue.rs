@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::backlog::Sending;
 use super::ledger::Attempt;
 use super::message::{Change, Fill, Mutation, ReadOp};
 use super::outdated::Carried;
@@ -38,6 +39,8 @@ pub(super) enum Work {
     Mutation(Mutation),
     Fill(Fill),
     Repair(Repair),
+    /// A pending change of a write-behind tier.
+    Behind(Sending),
 }
 
 impl Job {
@@ -46,6 +49,7 @@ impl Job {
             Work::Mutation(mutation) => mutation.key(),
             Work::Fill(fill) => &fill.key,
             Work::Repair(repair) => &repair.key,
+            Work::Behind(sending) => &sending.key,
         }
     }
 
@@ -53,7 +57,7 @@ impl Job {
     pub(super) fn caller(&self) -> Option<&Caller> {
         match &self.work {
             Work::Mutation(mutation) => Some(&mutation.caller),
-            Work::Fill(_) | Work::Repair(_) => None,
+            Work::Fill(_) | Work::Repair(_) | Work::Behind(_) => None,
         }
     }
 
@@ -62,6 +66,7 @@ impl Job {
         let change = match &self.work {
             Work::Mutation(mutation) => &mutation.change,
             Work::Repair(repair) => &repair.change,
+            Work::Behind(sending) => &sending.change,
             Work::Fill(fill) => return Some(&fill.entry),
         };
         match change {
@@ -74,7 +79,7 @@ impl Job {
     pub(super) fn carried(&self) -> Carried {
         match &self.work {
             Work::Fill(fill) => Carried { stamp: fill.entry.meta.stamp, changes: false },
-            Work::Mutation(_) | Work::Repair(_) => Carried { stamp: self.stamp(), changes: true },
+            Work::Mutation(_) | Work::Repair(_) | Work::Behind(_) => Carried { stamp: self.stamp(), changes: true },
         }
     }
 
@@ -83,6 +88,7 @@ impl Job {
         match &self.work {
             Work::Mutation(mutation) => mutation.stamp(),
             Work::Repair(repair) => repair.stamp,
+            Work::Behind(sending) => sending.stamp,
             Work::Fill(_) => Stamp::ZERO,
         }
     }
@@ -92,6 +98,7 @@ impl Job {
         match &self.work {
             Work::Mutation(mutation) => (mutation.stamp(), mutation.change.clone()),
             Work::Repair(repair) => (repair.stamp, repair.change.clone()),
+            Work::Behind(sending) => (sending.stamp, sending.change.clone()),
             Work::Fill(_) => (Stamp::ZERO, Change::Remove),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use futures_util::future::join_all;
 use tierkeep::backend::{ConnectionState, RedisBackend, RedisDriver, Scope};
-use tierkeep::runtime::{Runtime, RuntimeHandle};
+use tierkeep::runtime::RuntimeHandle;
 use tierkeep::{Backend, CacheKey, CacheValue, DeleteStatus, Entry, Meta, Payload, Raw, Stamp};
 use tierkeep_smol::SmolRuntime;
 use tierkeep_test_servers::RedisCluster;

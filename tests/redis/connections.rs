@@ -123,6 +123,25 @@ fn tls_with_both_drivers() {
     assert!(smol::block_on(stranger.read(&key(1))).is_err());
 }
 
+#[test]
+fn a_replica_is_read_while_it_answers() {
+    let replica = RedisServer::builder().replica_of(&SERVER).start().unwrap();
+    let redis = works(builder(&SERVER, &namespace()));
+    let reader = builder(&SERVER, &namespace()).read_replica(&replica.url()).build().unwrap();
+    assert!(redis.authoritative() && !reader.authoritative());
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    open(&reader, &runtime);
+    let value = tierkeep::CacheValue::new(Raw::from_static(b"b"), None, None);
+    smol::block_on(reader.write(&key(2), value)).unwrap();
+    smol::block_on(until(&runtime, "replication", async || {
+        let read = reader.read(&key(2)).await;
+        // Asked by nobody else.
+        read.is_ok_and(|value| value.is_some()) && replica.info("cmdstat_mget").is_ok()
+    }));
+    replica.kill().unwrap();
+    assert_eq!(read(&reader, &key(2)).as_deref(), Some("b"), "from where is written");
+}
+
 #[cfg(feature = "redis-sentinel")]
 #[test]
 fn sentinels_lead_to_the_new_master() {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tierkeep::backend::{OpenContext, RedisBackend, RedisBuilder, RedisDriver};
-use tierkeep::runtime::{Runtime, RuntimeHandle};
+use tierkeep::runtime::RuntimeHandle;
 use tierkeep::{
     Backend, CacheKey, DeleteStatus, Entry, KeyPart, Meta, Payload, Raw, Result, Stamp, Timestamp,
 };

@@ -63,6 +63,28 @@ fn a_partition_whose_bytes_arrive_late() {
     under("partition", &Network::Partition, 300, |during, proxy| during.degraded > 0 && proxy.held > 0);
 }
 
+/// Writes that were given up reach the server after newer ones: the comparison of stamps has to turn them down.
+#[test]
+fn writes_that_arrive_after_newer_ones() {
+    on_every_runtime(|host| {
+        let server = guarded().start().unwrap();
+        let proxy = FaultProxy::to(server.addr()).unwrap();
+        let mut scenario = Scenario::start("late writes", host, backend(host, proxy.addr()));
+        scenario.warm();
+        let mut calls = 0;
+        for round in 1..=5 {
+            proxy.hold();
+            // Until new connections have served for a while.
+            calls += 150;
+            scenario.broken(calls, |during| during.redis_hits > 15 * round && proxy.counts().held >= round);
+            proxy.release();
+            scenario.broken(calls + 50, |_| true);
+        }
+        scenario.healed();
+        scenario.finish();
+    });
+}
+
 #[test]
 fn nobody_listens() {
     under("connection refused", &Network::Refuse, 300, |during, _| during.degraded > 0);

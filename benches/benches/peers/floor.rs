@@ -76,10 +76,15 @@ impl Floor {
                 own::compose(TokioRuntime::current(), own::memory("l1", capacity), own::memory("l2", 1_024))
                     .await;
             let region = own::region::<T>(&cache, "bench");
-            for id in 0..entries {
-                region.set(&id, T::of(id)).await.expect("a set in memory");
-                let hit = region.get(&id).await.expect("it was just set");
-                bare.insert(region.key(&id), entry(T::of(id), *hit.meta()));
+            let ids: Vec<u64> = (0..entries).collect();
+            for ids in ids.chunks(256) {
+                for set in region.set_many(ids.iter().map(|id| (id, T::of(*id)))).await {
+                    set.expect("a set in memory");
+                }
+                for id in ids {
+                    let hit = region.get(id).await.expect("it was just set");
+                    bare.insert(region.key(id), entry(T::of(*id), *hit.meta()));
+                }
             }
             let reads: Vec<_> = reads.into_iter().map(|id| (region.key(&id), id)).collect();
             (cache, reads)

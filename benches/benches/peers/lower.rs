@@ -1,6 +1,7 @@
 //! A hit in a byte tier below, which fills the memory tier.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use tierkeep::Cache;
 use tierkeep_benches::clock::Watch;
@@ -29,8 +30,8 @@ fn lower(setting: &Setting) -> Outcome {
     };
     let seed_bytes = hitbox::moka("l2", CAPACITY);
     let seed_compose = || hitbox::compose(hitbox::moka("l1", CAPACITY), seed_bytes.clone());
-    let seed_keys: Vec<_> = (0..ENTRIES).map(|id| hitbox::key("bench", id)).collect();
-    let keys: Vec<_> = runtime.block_on(async {
+    let seed_keys: Arc<[_]> = (0..ENTRIES).map(|id| hitbox::key("bench", id)).collect();
+    let keys: Arc<[_]> = runtime.block_on(async {
         let (cache, seed) = (compose().await, seed_compose());
         let region = own::region::<Page>(&cache, "bench");
         for id in 0..ENTRIES {
@@ -42,16 +43,16 @@ fn lower(setting: &Setting) -> Outcome {
     });
     let sides = Contest::new(setting, Unit::Nanos)
         .fixed("tierkeep", || {
-            runtime.block_on(async {
-                let cache = compose().await;
+            let (cache, keys) = (runtime.block_on(compose()), Arc::clone(&keys));
+            micro::on_worker(&runtime, async move {
                 let watch = Watch::start();
-                for (id, key) in (0..).zip(&keys) {
+                for (id, key) in (0..).zip(keys.iter()) {
                     let hit = cache.get::<Page>(black_box(key)).await.expect("the store has it");
                     assert_eq!((hit.id(), hit.tier().map(|tier| tier.as_str())), (id, Some("l2")));
                 }
                 refilled(&cache, ENTRIES).await;
                 let took = watch.elapsed();
-                for (id, key) in (0..).zip(&keys) {
+                for (id, key) in (0..).zip(keys.iter()) {
                     let hit = cache.get::<Page>(key).await.expect("it was refilled");
                     assert_eq!((hit.id(), hit.tier().map(|tier| tier.as_str())), (id, Some("l1")));
                 }
@@ -60,10 +61,10 @@ fn lower(setting: &Setting) -> Outcome {
             })
         })
         .fixed("hitbox", || {
-            runtime.block_on(async {
-                let seed = seed_compose();
+            let (seed, seed_keys) = (seed_compose(), Arc::clone(&seed_keys));
+            micro::on_worker(&runtime, async move {
                 let watch = Watch::start();
-                for (id, key) in (0..).zip(&seed_keys) {
+                for (id, key) in (0..).zip(seed_keys.iter()) {
                     let value: Page = hitbox::get(&seed, black_box(key)).await.expect("the store has it");
                     assert_eq!(value.id(), id);
                 }

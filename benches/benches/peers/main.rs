@@ -1,11 +1,13 @@
 //! Tierkeep beside its peers: the same work on both sides, in turns. `benches/README.md` says what each measure does.
 
+mod archived;
 mod floor;
 mod hit;
 mod hop;
 mod lower;
 mod memory;
 mod probe;
+mod redis;
 mod replay;
 mod scale;
 mod set;
@@ -26,6 +28,8 @@ const MEASURES: &[&[Measure]] = &[
     replay::MEASURES,
     memory::MEASURES,
     probe::MEASURES,
+    redis::MEASURES,
+    archived::MEASURES,
 ];
 
 /// What some measures run in processes of their own.

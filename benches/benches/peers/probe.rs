@@ -42,7 +42,7 @@ fn probe(setting: &Setting) -> Outcome {
     let runtime = micro::runtime();
     let cache = runtime.block_on(async {
         // Deadlines that no call meets: every set and every get is to do its work to the end.
-        let tier = Tier::new(BytesBackend::compressed(64, ZstdCompressor::new(LEVEL)))
+        let tier = Tier::new(BytesBackend::new(64).compressor(ZstdCompressor::new(LEVEL)))
             .read_deadline(Duration::from_secs(30))
             .write_deadline(Duration::from_secs(30));
         Cache::builder(TokioRuntime::current()).tier(tier).build().await.expect("a cache in memory")

@@ -1,5 +1,6 @@
 //! A production trace: get, and on a miss make the value and set it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tierkeep_benches::clock::Watch;
@@ -26,7 +27,7 @@ fn replay(setting: &Setting) -> Outcome {
     assert_eq!(requests.len(), REQUESTS, "not the trace it is taken for");
     let runtime = micro::runtime();
     let template = Account::of(0);
-    let made = |id: u32| template.clone().renumbered(id.into());
+    let made = move |id: u32| template.clone().renumbered(id.into());
     // Distinct keys all fit into the lower tier: each is made once, on both sides.
     let distinct = {
         let mut keys = requests.clone();
@@ -34,10 +35,12 @@ fn replay(setting: &Setting) -> Outcome {
         keys.dedup();
         keys.len()
     };
+    let requests: Arc<[u32]> = requests.into();
     let sides = Contest::new(setting, Unit::Nanos)
         .rounds(10)
         .fixed("tierkeep", || {
-            runtime.block_on(async {
+            let (requests, made) = (Arc::clone(&requests), made.clone());
+            micro::on_worker(&runtime, async move {
                 let cache = own::compose(
                     TokioRuntime::current(),
                     own::memory("l1", UPPER as usize),
@@ -46,7 +49,7 @@ fn replay(setting: &Setting) -> Outcome {
                 .await;
                 let region = own::region::<Account>(&cache, "orm");
                 let (mut loaded, watch) = (0, Watch::start());
-                for &request in &requests {
+                for &request in requests.iter() {
                     let id = u64::from(request);
                     match region.get(&id).await {
                         Some(hit) => assert_eq!(hit.id(), id),
@@ -66,10 +69,11 @@ fn replay(setting: &Setting) -> Outcome {
             })
         })
         .fixed("hitbox", || {
-            runtime.block_on(async {
+            let (requests, made) = (Arc::clone(&requests), made.clone());
+            micro::on_worker(&runtime, async move {
                 let seed = hitbox::compose(hitbox::moka("l1", UPPER), hitbox::moka("l2", LOWER));
                 let (mut loaded, watch) = (0, Watch::start());
-                for &request in &requests {
+                for &request in requests.iter() {
                     let id = u64::from(request);
                     let key = hitbox::key("orm", id);
                     match hitbox::get::<Account, _>(&seed, &key).await {

@@ -1,33 +1,42 @@
 //! A store of bytes below our memory tier: moka with expiry per entry, exactly what hitbox's backend is.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
 use moka::future::Cache;
-use tierkeep::codec::{Compressor, PassthroughCompressor};
+use tierkeep::codec::{Compressor, Format, PassthroughCompressor, PostcardFormat};
 use tierkeep::{
     Backend, BackendLabel, BackendResult, CacheKey, CacheValue, DeleteStatus, Raw, Timestamp, async_trait,
 };
 
 /// Frames in moka. Clones share the entries.
 #[derive(Clone)]
-pub struct BytesBackend<C = PassthroughCompressor> {
+pub struct BytesBackend {
     entries: Cache<CacheKey, CacheValue<Raw>>,
-    compressor: C,
+    format: Arc<dyn Format>,
+    compressor: Arc<dyn Compressor>,
 }
 
 impl BytesBackend {
-    /// Holds up to `entries` entries, as they are.
+    /// Holds up to `entries` entries: postcard, plain.
     pub fn new(entries: u64) -> Self {
-        Self::compressed(entries, PassthroughCompressor)
-    }
-}
-
-impl<C: Compressor> BytesBackend<C> {
-    /// Holds up to `entries` entries, compressed.
-    pub fn compressed(entries: u64, compressor: C) -> Self {
         let entries = Cache::builder().max_capacity(entries).expire_after(Expiration).build();
-        Self { entries, compressor }
+        Self { entries, format: Arc::new(PostcardFormat), compressor: Arc::new(PassthroughCompressor) }
+    }
+
+    /// Has values in another format.
+    #[must_use]
+    pub fn format(mut self, format: impl Format) -> Self {
+        self.format = Arc::new(format);
+        self
+    }
+
+    /// Has values compressed.
+    #[must_use]
+    pub fn compressor(mut self, compressor: impl Compressor) -> Self {
+        self.compressor = Arc::new(compressor);
+        self
     }
 }
 
@@ -60,7 +69,7 @@ fn life(value: &CacheValue<Raw>) -> Option<Duration> {
 }
 
 #[async_trait]
-impl<C: Compressor> Backend for BytesBackend<C> {
+impl Backend for BytesBackend {
     async fn read(&self, key: &CacheKey) -> BackendResult<Option<CacheValue<Raw>>> {
         Ok(self.entries.get(key).await)
     }
@@ -81,7 +90,11 @@ impl<C: Compressor> Backend for BytesBackend<C> {
         BackendLabel::new_static("l2")
     }
 
+    fn value_format(&self) -> &dyn Format {
+        &*self.format
+    }
+
     fn compressor(&self) -> &dyn Compressor {
-        &self.compressor
+        &*self.compressor
     }
 }

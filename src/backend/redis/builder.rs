@@ -29,6 +29,7 @@ pub struct RedisBuilder {
     driver: RedisDriver,
     addresses: Vec<Result<ConnectionInfo>>,
     layout: Layout,
+    replica: Option<Result<ConnectionInfo>>,
     namespace: String,
     key_format: CacheKeyFormat,
     credentials: Option<Arc<dyn CredentialsProvider>>,
@@ -63,6 +64,7 @@ impl RedisBuilder {
             driver,
             addresses: Vec::new(),
             layout: Layout::One,
+            replica: None,
             namespace: String::new(),
             key_format: CacheKeyFormat::UrlEncoded,
             credentials: None,
@@ -116,6 +118,15 @@ impl RedisBuilder {
     pub fn sentinels<U: AsRef<str>>(mut self, urls: impl IntoIterator<Item = U>, master: &str) -> Self {
         self.addresses = urls.into_iter().map(|url| parse(url.as_ref())).collect();
         self.layout = Layout::Sentinels(master.to_owned());
+        self
+    }
+
+    /// Reads from the replica at this URL while it answers, otherwise from where is written. It may lag: what is read is
+    /// not refilled into the tiers above, and what is older than this process's own last change of a key is absent.
+    /// Not for clusters.
+    #[must_use]
+    pub fn read_replica(mut self, url: &str) -> Self {
+        self.replica = Some(parse(url));
         self
     }
 
@@ -271,9 +282,18 @@ impl RedisBuilder {
         let Some(first) = addresses.first().cloned() else {
             return Err(config("the Redis tier has no address: give it a `url` or a `client`"));
         };
+        let replica = match self.replica.take() {
+            Some(info) => Some(self.settle(info?)?),
+            None => None,
+        };
         let connector = Connector { credentials: self.credentials, timeout: self.connect_timeout };
         let shared = Arc::new(Shared::new(connector, keyspace, self.silence, self.max_backoff));
+        let replica = replica.map(|info| Servers::one(&shared, Target::Address(info)));
         let servers = match self.layout {
+            #[cfg(feature = "redis-cluster")]
+            Layout::Cluster if replica.is_some() => {
+                return Err(config("a Redis cluster has no one read replica: leave `read_replica` out"));
+            }
             Layout::One => Servers::one(&shared, Target::Address(first)),
             #[cfg(feature = "redis-cluster")]
             Layout::Cluster if first.redis_settings().db() != 0 => {
@@ -304,7 +324,7 @@ impl RedisBuilder {
             tombstones: self.tombstones,
             eager: self.eager,
         };
-        Ok(RedisBackend(Arc::new(Store::new(shared, servers, options))))
+        Ok(RedisBackend(Arc::new(Store::new(shared, servers, replica, options))))
     }
 
     fn check(&self) -> Result<()> {

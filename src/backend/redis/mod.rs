@@ -239,6 +239,11 @@ impl Backend for RedisBackend {
         }
     }
 
+    fn residual(&self) -> Option<Duration> {
+        // Where stamps are compared, what arrives late is refused; else it may be applied as long as TCP keeps trying.
+        Some(if self.0.options.compare { Duration::ZERO } else { Duration::from_secs(30) })
+    }
+
     fn suits(&self, runtime: &RuntimeHandle) -> BackendResult<()> {
         self.0.options.driver.suits(runtime)
     }
@@ -253,6 +258,10 @@ impl Backend for RedisBackend {
 
     fn shared(&self) -> bool {
         true
+    }
+
+    fn authoritative(&self) -> bool {
+        self.0.replica.is_none()
     }
 
     async fn reopen(&self) -> BackendResult<()> {

@@ -4,9 +4,7 @@ use redis::{Cmd, Value};
 
 use super::failure;
 use super::plain;
-use super::servers::Keyed;
-#[cfg(feature = "redis-cluster")]
-use super::servers::Servers;
+use super::servers::{Keyed, Servers};
 use super::state::Counts;
 use super::store::Store;
 use super::stored::{self, Stored};
@@ -23,21 +21,24 @@ impl Store {
         if keys.is_empty() {
             return Vec::new();
         }
-        let fetched = match self.fetch_any(keys).await {
+        let first = self.replica.as_ref().unwrap_or(&self.servers);
+        let fetched = match self.fetch_any(keys, first).await {
             // A connection that turned out to be gone: the next one may be there already. Reading twice does no harm.
-            Err(error) if error.kind() == ErrorKind::Unavailable => self.fetch_any(keys).await,
+            Err(error) if error.kind() == ErrorKind::Unavailable || self.replica.is_some() => {
+                self.fetch_any(keys, &self.servers).await
+            }
             fetched => fetched,
         };
         fetched.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect())
     }
 
-    async fn fetch_any(&self, keys: &[CacheKey]) -> Result<Vec<Found>> {
-        if self.options.plain { self.read_plain(keys).await } else { self.fetch(keys).await }
+    async fn fetch_any(&self, keys: &[CacheKey], from: &Servers) -> Result<Vec<Found>> {
+        if self.options.plain { self.read_plain(keys, from).await } else { self.fetch(keys, from).await }
     }
 
-    async fn fetch(&self, keys: &[CacheKey]) -> Result<Vec<Found>> {
-        let answers = match self.servers.has_slots() {
-            false => self.fetch_at_once(keys).await?,
+    async fn fetch(&self, keys: &[CacheKey], from: &Servers) -> Result<Vec<Found>> {
+        let answers = match from.has_slots() {
+            false => self.fetch_at_once(keys, from).await?,
             true => self.fetch_by_slot(keys).await?,
         };
         Ok(keys.iter().zip(answers).map(|(key, answer)| self.found(key, answer?)).collect())
@@ -45,7 +46,7 @@ impl Store {
 
     /// The version of the clears and all values in one command. MGET costs a server less than as many GETs, and
     /// a client less to send and to read, from two keys on.
-    async fn fetch_at_once(&self, keys: &[CacheKey]) -> Result<Vec<Result<Value>>> {
+    async fn fetch_at_once(&self, keys: &[CacheKey], from: &Servers) -> Result<Vec<Result<Value>>> {
         let mut command = Cmd::with_capacity(keys.len() + 2, (keys.len() + 1) * 64);
         command.arg("MGET").arg(self.clears.version_name(0).0);
         let mut name = Vec::with_capacity(64);
@@ -54,7 +55,7 @@ impl Store {
             self.shared.keyspace.write(key, &mut name);
             command.arg(&name[..]);
         }
-        let answer = self.servers.send(vec![Keyed { slot: 0, command }]).await.pop();
+        let answer = from.send(vec![Keyed { slot: 0, command }]).await.pop();
         match answer.unwrap_or_else(|| Err(failure::unexpected("MGET")))? {
             Value::Array(mut values) if values.len() == keys.len() + 1 => {
                 let version = std::mem::take(&mut values[0]);
@@ -97,7 +98,7 @@ impl Store {
 
     #[cfg(not(feature = "redis-cluster"))]
     async fn fetch_by_slot(&self, keys: &[CacheKey]) -> Result<Vec<Result<Value>>> {
-        self.fetch_at_once(keys).await
+        self.fetch_at_once(keys, &self.servers).await
     }
 
     fn found(&self, key: &CacheKey, answer: Value) -> Found {
@@ -126,7 +127,7 @@ impl Store {
 
     // ---- plain values
 
-    async fn read_plain(&self, keys: &[CacheKey]) -> Result<Vec<Found>> {
+    async fn read_plain(&self, keys: &[CacheKey], from: &Servers) -> Result<Vec<Found>> {
         let runtime = self.shared.runtime()?;
         // From before they are read: a clear that begins meanwhile hides them.
         let began = runtime.wall();
@@ -137,7 +138,13 @@ impl Store {
             life.arg(&name);
             [get(&name), life].map(|command| Keyed { slot, command })
         });
-        let mut answers = self.servers.send(commands.collect()).await.into_iter();
+        let answers = from.send(commands.collect()).await;
+        if let Some(Err(error)) = answers.first()
+            && answers.iter().all(Result::is_err)
+        {
+            return Err(error.clone());
+        }
+        let mut answers = answers.into_iter();
         let now = runtime.wall();
         let mut pair = || Some((answers.next()?, answers.next()?));
         let found = keys.iter().map(|key| {

@@ -11,27 +11,35 @@ macro_rules! with_stamps {
     ($body:literal) => {
         concat!(
             r"
+local byte, unpack, call, pcall = string.byte, struct.unpack, redis.call, redis.pcall
 local function stamp(v)
-  local magic, kind, _, flags = string.byte(v, 1, 4)
+  local magic, kind, _, flags = byte(v, 1, 4)
   if magic ~= 199 or (kind ~= 84 and kind ~= 86 and kind ~= 68) or not flags then return nil end
   local at = 7
-  if kind == 84 and math.floor(flags / 8) % 2 == 1 then
+  if kind == 84 and flags % 16 >= 8 then -- a dictionary's id comes first
     repeat
-      local more = string.byte(v, at)
+      local more = byte(v, at)
       if not more then return nil end
       at = at + 1
     until more < 128
   end
   if #v < at + 11 then return nil end
-  return struct.unpack('<I4I4I4', v, at)
+  return unpack('<I4I4I4', v, at)
 end
 local function head(key)
-  local found = redis.pcall('GETRANGE', key, 0, 22)
+  -- Numbers as text: what is one in Lua is printed first, at length.
+  local found = pcall('GETRANGE', key, '0', '22')
   if type(found) == 'string' then return found end
   return '?' -- another type of value
 end
+local function believable(hi)
+  -- Bytes that were damaged can say any time: one that no clock shows yet must not keep a key from being written.
+  local now = redis.call('TIME')
+  return hi <= math.floor((now[1] * 1000 + now[2] / 1000) / 65536) + 55
+end
 local function live(found)
-  return found ~= '' and string.sub(found, 1, 2) ~= '\199D'
+  local magic, kind = byte(found, 1, 2)
+  return magic and not (magic == 199 and kind == 68)
 end
 ",
             $body
@@ -39,19 +47,20 @@ end
     };
 }
 
-/// Stores each value unless a newer stamp stands there. An empty value removes what has no stamp.
+/// Stores each value unless a newer stamp stands there. An empty value removes what has no stamp. A stamp that is more
+/// than an hour ahead of the store's clock is not believed.
 ///
 /// KEYS: names. ARGV: the guards' prefix, their life in ms, then per key the value and its life in ms or nothing.
 /// Answers per key: 1 or 0 (whether something was there), the newer stamp, or an error.
 const STORE: &str = with_stamps!(
     r"
-local answers = {}
+local answers, guard_life = {}, tonumber(ARGV[2])
 for i, key in ipairs(KEYS) do
   local value, life = ARGV[2 * i + 1], ARGV[2 * i + 2]
   local found = head(key)
   local lo, hi, node = stamp(found)
   if found == '' then
-    local guard = redis.pcall('GET', ARGV[1] .. '{' .. key .. '}')
+    local guard = pcall('GET', ARGV[1] .. '{' .. key .. '}')
     if type(guard) == 'string' then lo, hi, node = stamp(guard) end
   end
   local newer = false
@@ -61,27 +70,27 @@ for i, key in ipairs(KEYS) do
     local l, h, n = stamp(value)
     newer = hi > h or (hi == h and (lo > l or (lo == l and node > n)))
   end
-  if newer then
+  if newer and believable(hi) then
     answers[i] = struct.pack('<I4I4I4', lo, hi, node)
   else
     local done = true
     if value == '' then
-      if found ~= '' then redis.call('UNLINK', key) end
+      if found ~= '' then call('UNLINK', key) end
     elseif life == '' then
-      done = redis.pcall('SET', key, value)
+      done = pcall('SET', key, value)
     else
-      done = redis.pcall('SET', key, value, 'PX', life)
-      if live(value) and tonumber(life) < tonumber(ARGV[2]) then
+      done = pcall('SET', key, value, 'PX', life)
+      if live(value) and tonumber(life) < guard_life then
         -- It is gone before an older write that was given up can be ruled out.
         local l, h, n = stamp(value)
         local guard = '\199D\1\0\0\0' .. struct.pack('<I4I4I4', l, h, n)
-        redis.pcall('SET', ARGV[1] .. '{' .. key .. '}', guard, 'PX', ARGV[2])
+        pcall('SET', ARGV[1] .. '{' .. key .. '}', guard, 'PX', ARGV[2])
       end
     end
     if type(done) == 'table' and done.err then
       -- No room even for a tombstone: removing needs none.
       if not live(value) then
-        redis.call('UNLINK', key)
+        call('UNLINK', key)
         done = true
       end
     end
@@ -106,7 +115,7 @@ for _, key in ipairs(KEYS) do
   local found = head(key)
   local lo, hi = stamp(found)
   if live(found) and (not lo or hi < upper or (hi == upper and lo <= lower)) then
-    gone = gone + redis.call('UNLINK', key)
+    gone = gone + call('UNLINK', key)
   end
 end
 return gone

@@ -17,6 +17,8 @@ use crate::value::{BackendLabel, Stamp};
 pub(super) struct Store {
     pub(super) shared: Arc<Shared>,
     pub(super) servers: Arc<Servers>,
+    /// Asked for reads instead, while it answers.
+    pub(super) replica: Option<Arc<Servers>>,
     pub(super) clears: Arc<Clears>,
     pub(super) options: StoreOptions,
 }
@@ -36,9 +38,14 @@ pub(super) struct StoreOptions {
 }
 
 impl Store {
-    pub(super) fn new(shared: Arc<Shared>, servers: Servers, options: StoreOptions) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        servers: Servers,
+        replica: Option<Servers>,
+        options: StoreOptions,
+    ) -> Self {
         let clears = Arc::new(Clears::new(&shared, &servers));
-        Self { shared, servers: Arc::new(servers), clears, options }
+        Self { shared, servers: Arc::new(servers), replica: replica.map(Arc::new), clears, options }
     }
 
     pub(super) fn stats(&self) -> RedisStats {

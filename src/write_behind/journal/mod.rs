@@ -20,6 +20,8 @@ mod record;
 mod recovery;
 mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::future::Future;
