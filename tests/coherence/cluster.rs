@@ -24,7 +24,13 @@ async fn open(runtime: &RuntimeHandle, urls: &[String]) -> (Cache, Region<u64, u
 }
 
 /// Asks until the answer is as wanted; the runner's own patience is the limit.
-async fn until(runtime: &RuntimeHandle, numbers: &Region<u64, u64>, key: u64, tier: Option<&str>, value: u64) {
+async fn until(
+    runtime: &RuntimeHandle,
+    numbers: &Region<u64, u64>,
+    key: u64,
+    tier: Option<&str>,
+    value: u64,
+) {
     loop {
         if let Some(hit) = numbers.get(&key).await
             && *hit == value
