@@ -24,9 +24,14 @@ use crate::region::RegionBuilder;
 use crate::runtime::RuntimeHandle;
 use crate::store::Store;
 use crate::value::{CacheValue, DeleteStatus};
+use crate::write_behind::{DeadLetter, Redriven};
 
 /// How long tiers above a shared one keep an entry that another process may have replaced, unless they say otherwise.
 const SHARED_CAP: Duration = Duration::from_secs(30);
+
+/// The same where other processes tell what they write.
+#[cfg(feature = "backplane")]
+const TOLD_CAP: Duration = Duration::from_secs(300);
 
 /// Several tiers as one cache. Cheap to clone; all clones are the same cache.
 ///
@@ -108,7 +113,11 @@ impl Cache {
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.store::<T>().get(key).await
+        match self.inner.engine.hit_at_once(&key.probe(), &self.inner.untyped) {
+            Some(hit) => Some(hit),
+            // Boxed, so that a hit does not carry the state of the long way.
+            None => Box::pin(async { self.store::<T>().read(key).await }).await,
+        }
     }
 
     /// As [`get`](Self::get), naming the tiers that could not answer.
@@ -216,7 +225,38 @@ impl Cache {
         self.inner.engine.telling.meter.publish(&self.inner.engine);
     }
 
-    /// Ends the cache: refuses new calls, drops refills, lets the tiers finish what is queued within `deadline`,
+    /// Waits until every write that write-behind tiers have accepted by now is applied (or superseded, or a dead letter),
+    /// at most so long, then has the stores make durable what they hold. Nothing waits for others to go with it meanwhile;
+    /// what has failed still waits until it is tried again.
+    ///
+    /// Cancel-safe: dropped, it changes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] naming the tier and how many writes are still queued there; what a store's own flush
+    /// reports; [`ErrorKind::Closed`] after shutdown.
+    pub async fn flush(&self, within: Duration) -> Result<()> {
+        self.inner.engine.flush(within).await
+    }
+
+    /// Queues a dead letter again at its tier, as the write that it was: older than everything written since. If
+    /// something newer of its key is queued, settled or stored in any tier, it is [`Superseded`](Redriven::Superseded). A
+    /// newer write that has left no trace (a removal long since applied, a value that has expired) is not seen: redrive
+    /// soon, or write anew.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if its tier is not here or does not write behind; [`ErrorKind::Overloaded`] if the queue is
+    /// full; why the store could not be read; [`ErrorKind::Closed`] after shutdown. The letter is then as dead as before.
+    pub async fn redrive(&self, letter: &DeadLetter) -> Result<Redriven> {
+        self.inner.engine.redrive(letter).await
+    }
+
+    /// Takes the dead letters that their sinks did not take: the newest 1,024 of each tier. They are handed out once.
+    pub fn undelivered_letters(&self) -> Vec<DeadLetter> {
+        let route = self.inner.engine.route.load_full();
+        route.written.iter().flat_map(|tier| tier.core.undelivered_letters()).collect()
+    }
+
+    /// Ends the cache: refuses new calls, drops refills, brings to their stores what write-behind tiers have queued, lets the tiers finish what is queued within `deadline`,
     /// flushes them, stops them and reports. Afterwards reads miss and mutations fail with [`ErrorKind::Closed`].
     /// Ten seconds is a sensible deadline. Dropped early, the cache is closed but not everything may be flushed.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
@@ -335,6 +375,33 @@ impl CacheBuilder {
         self
     }
 
+    /// Has the cache tell other processes what it writes to the shared tier, and hear what they write: see
+    /// [`backplane`](crate::backplane). Tiers above a shared one then keep entries for 5 min, unless they say otherwise.
+    #[cfg(feature = "backplane")]
+    #[must_use]
+    pub fn backplane(mut self, transport: impl crate::backplane::Backplane) -> Self {
+        self.options.backplane.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Sets how the [backplane](Self::backplane) is used. Default: see
+    /// [`BackplaneOptions`](crate::backplane::BackplaneOptions).
+    #[cfg(feature = "backplane")]
+    #[must_use]
+    pub fn backplane_options(mut self, options: crate::backplane::BackplaneOptions) -> Self {
+        self.options.backplane.options = options;
+        self
+    }
+
+    /// How long unshared tiers above a shared one keep an entry, and how long while the backplane is away.
+    fn shared_caps(&self) -> (Duration, Option<Duration>) {
+        #[cfg(feature = "backplane")]
+        if self.options.backplane.transport.is_some() {
+            return (TOLD_CAP, Some(self.options.backplane.options.fallback_cap));
+        }
+        (SHARED_CAP, None)
+    }
+
     fn adopt(&self, first: Composition) -> Composition {
         let (own, mut policy) = (&self.composition.policy, first.policy);
         // What was set on the builder holds over what the composition brought.
@@ -417,10 +484,16 @@ impl CacheBuilder {
     /// something, a format or compressor that could not be read back. [`ErrorKind::Unavailable`] if a required tier
     /// does not come up.
     pub async fn build(mut self) -> Result<Cache> {
-        self.composition.cap_above_shared(SHARED_CAP);
+        let (cap, fallback) = self.shared_caps();
+        self.composition.cap_above_shared(cap, fallback);
         let composition = &self.composition;
         if composition.tiers.is_empty() {
             return Err(config("a cache needs at least one tier; add one with `.tier(…)`"));
+        }
+        if let Some(top) = composition.tiers.first().filter(|tier| tier.write_behind.is_some()) {
+            let message = "the topmost tier cannot write behind: nothing above it has the value meanwhile; put a \
+                           memory tier above it";
+            return Err(config(message).at_tier(&top.label));
         }
         let mut labels = HashSet::new();
         for tier in &composition.tiers {

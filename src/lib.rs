@@ -56,7 +56,7 @@
 //! | `disk` (default) | `backend::DiskBackend` |
 //! | `moka` | `MokaBackend`: time-to-idle, a removal listener, a weigher |
 //! | `redis-tokio`, `redis-smol` | `backend::RedisBackend`, inside tokio or inside smol and async-std; `redis-tokio-tls`, `redis-smol-tls`, `redis-cluster`, `redis-sentinel` for more ways to reach a store |
-//! | `gzip`, `zstd` | compressors |
+//! | `gzip`, `zstd` | compressors; with `zstd`, dictionaries that regions train |
 //! | `bincode`, `ron`, `rkyv_format` | formats, beside postcard and JSON |
 //! | `metrics`, `tracing` | what the cache does, through these facades |
 //! | `uuid` | UUIDs as keys |
@@ -67,7 +67,11 @@
 // The engine never panics on its own account, and says why a size fits. Tests may be shorter.
 #![warn(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+#[cfg(feature = "rkyv_format")]
+mod archived;
 pub mod backend;
+#[cfg(feature = "backplane")]
+pub mod backplane;
 mod cache;
 pub mod codec;
 pub mod composition;
@@ -96,6 +100,8 @@ pub use backend::{Backend, BackendResult, CacheBackend, MemoryBackend};
 pub use cache::{Cache, CacheBuilder};
 pub use composition::{Compose, Composition, CompositionBackend};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "rkyv_format")]
+pub use hit::HitInfo;
 pub use hit::{Hit, Lookup};
 #[cfg(feature = "testing")]
 pub use key::deterministic_hashing;
@@ -110,7 +116,10 @@ pub use order::FenceCounts;
 #[cfg(feature = "testing")]
 pub use planted::{Plant, plant, plant_everywhere};
 pub use region::{Region, RegionBuilder};
-pub use tier::{BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteCounts};
+pub use tier::{
+    BreakerOptions, BreakerState, ErrorPolicy, ReadCounts, Tier, TierOptions, WriteBehindCounts,
+    WriteBehindInspection, WriteCounts,
+};
 pub use value::{
     BackendLabel, CacheValue, DeleteStatus, Entry, Freshness, Meta, Object, Payload, Raw, Stamp, Timestamp,
 };

@@ -58,16 +58,48 @@ pub enum Plant {
     BypassHidesNothing,
     /// The other tiers keep their entry when a store that compares says that it holds a newer one.
     OutdatedStays,
+    /// What other processes say that they wrote is ignored.
+    HeardIgnored,
+    /// Messages of other processes that were missed are not noticed.
+    GapIgnored,
     /// A fill replaces an entry that is newer than it.
     OlderFill,
     /// An inherited entry keeps its stamp, which may lie ahead of this process's clock.
     InheritedAhead,
+    /// Reads of a write-behind tier do not see what is pending.
+    PendingHidden,
+    /// Of several pending changes of a key the oldest is sent.
+    CoalescesOldest,
+    /// A pending change is sent though a timed-out attempt with an older one may still be applied.
+    PendingOvertakesLate,
+    /// Some of the keys of a batch that failed are forgotten when it is split.
+    SplitLosesKey,
+    /// A write that is given up does not quarantine its key.
+    DeadNotQuarantined,
+    /// An accepted write is not remembered as settled, nor held against what is.
+    AcceptForgetsSettled,
+    /// A clear leaves pending what it covers.
+    ClearLeavesPending,
+    /// A write that gives way to a newer one is neither counted nor handed to the dead letters.
+    DropCountsNothing,
 }
 
 impl Plant {
+    /// Those of write-behind tiers, which an exploration of such tiers can notice.
+    pub const BEHIND: [Self; 8] = [
+        Self::PendingHidden,
+        Self::CoalescesOldest,
+        Self::PendingOvertakesLate,
+        Self::SplitLosesKey,
+        Self::DeadNotQuarantined,
+        Self::AcceptForgetsSettled,
+        Self::ClearLeavesPending,
+        Self::DropCountsNothing,
+    ];
+
     /// Those that an exploration can notice. [`InheritedAhead`](Self::InheritedAhead) needs a store that outlives a
-    /// process, [`OutdatedStays`](Self::OutdatedStays) and [`OlderFill`](Self::OlderFill) one that two processes share:
-    /// they have tests of their own (`tests/order`, `tests/shared`).
+    /// process, [`OutdatedStays`](Self::OutdatedStays), [`OlderFill`](Self::OlderFill), [`HeardIgnored`](Self::HeardIgnored)
+    /// and [`GapIgnored`](Self::GapIgnored) one that two processes share: they have tests of their own (`tests/order`, `tests/shared`).
     pub const ALL: [Self; 24] = [
         Self::NoFence,
         Self::FenceBusy,

@@ -21,6 +21,7 @@ mod behaviour {
     mod read_policies;
     mod store;
     mod world;
+    mod write_behind;
     mod write_policies;
 
     /// Makes a `#[test]` of every case. The argument is a function that runs a case to its end on a fresh runtime.
@@ -79,6 +80,27 @@ mod behaviour {
                 write_policies {
                     each_policy_with_each_state_of_three_tiers
                     a_removal_succeeds_where_one_tier_confirms
+                }
+                write_behind {
+                    a_write_is_acknowledged_before_the_store_has_it
+                    every_read_sees_what_is_pending
+                    of_several_writes_of_a_key_the_newest_is_sent
+                    writes_go_in_batches
+                    a_lone_write_goes_after_the_delay
+                    a_clear_takes_what_is_pending
+                    a_failed_write_is_tried_again
+                    a_write_that_never_succeeds_is_a_dead_letter
+                    a_full_queue_rejects
+                    a_full_queue_blocks_until_there_is_room
+                    a_full_queue_blocks_no_longer_than_it_says
+                    a_full_queue_writes_through
+                    a_full_queue_drops_the_oldest
+                    a_poison_entry_stands_alone_in_the_end
+                    an_open_breaker_pauses_the_drain
+                    a_shutdown_drains
+                    a_shutdown_with_the_store_away_hands_out_letters
+                    an_older_attempt_that_hangs_is_waited_for
+                    what_cannot_work_is_said_at_build
                 }
                 faults {
                     a_backend_that_errors

@@ -6,6 +6,7 @@
 //!
 //! `--seeds N` how many (default 1,000); `--from N` the first (default 0); `--once` plays each seed once instead of
 //! twice; `--plant RULE` takes out a rule of the engine (see `tierkeep::Plant`) and reports the first seed that notices;
+//! `--behind` plays caches with write-behind tiers, and takes out their rules;
 //! `--keep 3,7` plays only these steps of each scenario (as a shrunk violation prints them). Ends with exit code
 //! 1 if anything was wrong.
 
@@ -19,6 +20,7 @@ struct Arguments {
     seeds: u64,
     from: u64,
     twice: bool,
+    behind: bool,
     keep: Option<Vec<usize>>,
     plants: Vec<Plant>,
 }
@@ -38,11 +40,11 @@ fn main() -> ExitCode {
     }
     let mut totals = Totals::default();
     for seed in arguments.from..arguments.from + arguments.seeds {
-        let mut scenario = Scenario::draw(seed);
+        let mut scenario = arguments.draw(seed);
         if let Some(keep) = &arguments.keep {
             scenario.steps.retain(|step| keep.contains(&step.id));
         }
-        totals.play(&scenario, arguments.twice);
+        totals.play(&scenario, arguments.twice, if arguments.behind { "--behind " } else { "" });
     }
     totals.print();
     let idle = totals.idle_faults();
@@ -58,7 +60,8 @@ fn main() -> ExitCode {
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut arguments = Arguments { seeds: 1000, from: 0, twice: true, keep: None, plants: Vec::new() };
+    let mut arguments =
+        Arguments { seeds: 1000, from: 0, twice: true, behind: false, keep: None, plants: Vec::new() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("`{word}` needs a value"));
@@ -68,6 +71,7 @@ fn arguments() -> Result<Arguments, String> {
             "--from" => arguments.from = number(value()?)?,
             "--plant" => arguments.plants = plants(&value()?)?,
             "--once" => arguments.twice = false,
+            "--behind" => arguments.behind = true,
             "--keep" => {
                 let steps = value()?;
                 let steps = steps.split(',').filter(|step| !step.is_empty());
@@ -76,7 +80,7 @@ fn arguments() -> Result<Arguments, String> {
             }
             other => {
                 return Err(format!(
-                    "unknown argument `{other}`; known: --seeds --from --once --plant --keep"
+                    "unknown argument `{other}`; known: --seeds --from --once --behind --plant --keep"
                 ));
             }
         }
@@ -84,12 +88,20 @@ fn arguments() -> Result<Arguments, String> {
     Ok(arguments)
 }
 
+impl Arguments {
+    fn draw(&self, seed: u64) -> Scenario {
+        if self.behind { Scenario::draw_behind(seed) } else { Scenario::draw(seed) }
+    }
+}
+
 fn plants(name: &str) -> Result<Vec<Plant>, String> {
-    let known: Vec<_> = Plant::ALL.iter().map(|bug| format!("{bug:?}")).collect();
+    let bugs: Vec<_> = Plant::ALL.into_iter().chain(Plant::BEHIND).collect();
+    let known: Vec<_> = bugs.iter().map(|bug| format!("{bug:?}")).collect();
     match known.iter().position(|bug| bug == name) {
-        Some(index) => Ok(vec![Plant::ALL[index]]),
+        Some(index) => Ok(vec![bugs[index]]),
         None if name == "all" => Ok(Plant::ALL.to_vec()),
-        None => Err(format!("no rule `{name}`; known: all {}", known.join(" "))),
+        None if name == "behind" => Ok(Plant::BEHIND.to_vec()),
+        None => Err(format!("no rule `{name}`; known: all behind {}", known.join(" "))),
     }
 }
 
@@ -100,7 +112,7 @@ fn seek(arguments: &Arguments) -> ExitCode {
         plant(Some(bug));
         let seeds = arguments.from..arguments.from + arguments.seeds;
         let played = seeds.map(|seed| {
-            let mut violations = run(&Scenario::draw(seed)).violations;
+            let mut violations = run(&arguments.draw(seed)).violations;
             violations.extend(newest_stamp_wins(seed));
             (seed, violations)
         });
@@ -141,7 +153,7 @@ const DEFAULT_STRIPES: usize = 4096;
 const ENOUGH: u64 = 1000;
 
 impl Totals {
-    fn play(&mut self, scenario: &Scenario, twice: bool) {
+    fn play(&mut self, scenario: &Scenario, twice: bool, behind: &str) {
         let outcome = run(scenario);
         self.seeds += 1;
         self.checked += outcome.checked;
@@ -187,7 +199,7 @@ impl Totals {
         }
         let keep: Vec<_> = shortest.steps.iter().map(|step| step.id.to_string()).collect();
         println!(
-            "  replay: cargo run --release -p tierkeep-sim --example explore -- --seeds 1 --from {} --keep {}",
+            "  replay: cargo run --release -p tierkeep-sim --example explore -- {behind}--seeds 1 --from {} --keep {}",
             scenario.seed,
             keep.join(",")
         );

@@ -76,6 +76,11 @@ pub enum Violation {
         /// What.
         what: String,
     },
+    /// An accepted write is neither applied nor superseded, dead or queued; or a store was written out of order.
+    Unaccounted {
+        /// Which tier, with its counts.
+        what: String,
+    },
     /// A call panicked, though nothing of its caller's did.
     Panic {
         /// Which call, with which message.
@@ -97,6 +102,7 @@ impl fmt::Display for Violation {
             Self::Late { what } => write!(f, "late: {what}"),
             Self::Disagree { what } => write!(f, "tiers disagree: {what}"),
             Self::Restless { what } => write!(f, "not at rest: {what}"),
+            Self::Unaccounted { what } => write!(f, "unaccounted: {what}"),
             Self::Panic { what } => write!(f, "panic: {what}"),
             Self::Stall { what } => write!(f, "stall: {what}"),
         }

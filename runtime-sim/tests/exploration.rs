@@ -44,12 +44,27 @@ fn a_thousand_seeds_without_a_violation() {
     assert!(checked > 100_000, "only {checked} operations were checked");
 }
 
+#[cfg_attr(debug_assertions, ignore = "takes minutes without optimisation; test.sh runs it in release")]
+#[test]
+fn a_thousand_seeds_of_write_behind_without_a_violation() {
+    quiet();
+    let mut checked = 0;
+    for seed in 0..1000 {
+        let outcome = run(&Scenario::draw_behind(seed));
+        assert!(outcome.violations.is_empty(), "seed {seed}: {:?}", outcome.violations);
+        checked += outcome.checked;
+    }
+    say(format_args!("write-behind: seeds=1000 ops_checked={checked}"));
+    assert!(checked > 100_000, "only {checked} operations were checked");
+}
+
 #[test]
 fn the_same_seed_plays_the_same_way() {
     quiet();
     for seed in 0..50 {
-        let scenario = Scenario::draw(seed);
-        assert_eq!(run(&scenario).trace, run(&scenario).trace, "seed {seed}");
+        for scenario in [Scenario::draw(seed), Scenario::draw_behind(seed)] {
+            assert_eq!(run(&scenario).trace, run(&scenario).trace, "seed {seed}");
+        }
     }
 }
 
@@ -59,10 +74,12 @@ fn every_planted_bug_is_noticed() {
     quiet();
     let mut took = Vec::new();
     let mut missed = Vec::new();
-    for bug in Plant::ALL {
+    for bug in Plant::ALL.into_iter().chain(Plant::BEHIND) {
         plant(Some(bug));
-        let caught = (0..PATIENCE).find(|&seed| {
-            !run(&Scenario::draw(seed)).violations.is_empty() || newest_stamp_wins(seed).is_some()
+        let behind = Plant::BEHIND.contains(&bug);
+        let caught = (0..PATIENCE).find(|&seed| match behind {
+            true => !run(&Scenario::draw_behind(seed)).violations.is_empty(),
+            false => !run(&Scenario::draw(seed)).violations.is_empty() || newest_stamp_wins(seed).is_some(),
         });
         plant(None);
         match caught {
@@ -75,6 +92,7 @@ fn every_planted_bug_is_noticed() {
     }
     took.sort_unstable();
     let median = took.get(took.len() / 2).copied().unwrap_or(0);
-    say(format_args!("caught={}/{} median_seeds={median}", took.len(), Plant::ALL.len()));
+    let all = Plant::ALL.len() + Plant::BEHIND.len();
+    say(format_args!("caught={}/{all} median_seeds={median}", took.len()));
     assert!(missed.is_empty(), "not noticed within {PATIENCE} seeds: {missed:?}");
 }

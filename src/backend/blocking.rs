@@ -40,6 +40,7 @@ use async_trait::async_trait;
 use event_listener::Event;
 
 use super::{Backend, BackendResult, OpenContext, Scope};
+use crate::codec::frame;
 use crate::codec::{Compressor, Format, PassthroughCompressor, PostcardFormat};
 use crate::error::{Error, ErrorKind};
 use crate::key::CacheKey;
@@ -405,6 +406,18 @@ impl Entry {
     pub(crate) fn from_raw(value: CacheValue<Raw>) -> Self {
         let meta = Meta { expire: value.expire(), stale: value.stale(), ..Meta::default() };
         Self { payload: Payload::Bytes(value.into_inner()), meta, inherited: false }
+    }
+
+    /// The same entry with another stamp. Bytes that are no frame stay as they are.
+    pub(crate) fn restamped(mut self, stamp: Stamp) -> Self {
+        if let Payload::Bytes(raw) = &self.payload
+            && let Ok(raw) = frame::restamp(raw, stamp)
+        {
+            self.payload = Payload::Bytes(raw);
+        }
+        self.meta.stamp = stamp;
+        self.inherited = false;
+        self
     }
 }
 

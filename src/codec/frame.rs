@@ -209,6 +209,33 @@ pub fn open(raw: &Raw, key: &CacheKey) -> Result<(Header, Raw)> {
     Ok((header, payload))
 }
 
+/// The same frame with another stamp. Copies the payload.
+///
+/// # Errors
+/// As [`Header::parse`].
+pub(crate) fn restamp(raw: &Raw, stamp: Stamp) -> Result<Raw> {
+    let header = Header::parse(raw)?;
+    let buffer = Encoded::copied(&raw[header.header_len..]);
+    let mut extensions = Vec::new();
+    for (kind, bytes) in header.extensions() {
+        extensions.push(kind);
+        put_varint(&mut extensions, bytes.len() as u64);
+        extensions.extend_from_slice(bytes);
+    }
+    let encoded = Encoded {
+        buffer,
+        format: header.format,
+        compressor: header.compressor,
+        dictionary: header.dictionary,
+        plain_len: header.plain_len,
+        // The widest: how it was aligned does not stand in it.
+        alignment: if header.compressor == 0 { 64 } else { 1 },
+        checksum: header.checksum,
+        extensions,
+    };
+    Ok(encoded.seal_for(header.fingerprint, &Meta { stamp, ..header.meta }))
+}
+
 /// An encoded value on its way into a frame, with room before it for the header: [`seal`](Self::seal) does not move
 /// the payload.
 #[derive(Debug, Clone)]
@@ -269,6 +296,12 @@ impl Encoded {
         Self { compressor, dictionary, plain_len, ..Self::plain(buffer, format, 1) }
     }
 
+    /// Bytes of the engine's own, of no format.
+    #[cfg(feature = "zstd")]
+    pub(crate) fn raw(bytes: &[u8]) -> Self {
+        Self::plain(Self::copied(bytes), 0, 1)
+    }
+
     /// The payload.
     pub fn payload(&self) -> &[u8] {
         &self.buffer[HEAD_ROOM..]
@@ -302,9 +335,13 @@ impl Encoded {
     }
 
     /// The whole frame. The payload is not copied, unless the header is longer than its room.
-    pub fn seal(mut self, key: &CacheKey, meta: &Meta) -> Raw {
+    pub fn seal(self, key: &CacheKey, meta: &Meta) -> Raw {
+        self.seal_for(key.fingerprint(), meta)
+    }
+
+    fn seal_for(mut self, fingerprint: u64, meta: &Meta) -> Raw {
         let mut fixed = Fixed::default();
-        self.put_fields(&mut fixed, key, meta);
+        self.put_fields(&mut fixed, fingerprint, meta);
         let fixed = fixed.as_slice();
         self.put_section(fixed.len());
 
@@ -325,7 +362,7 @@ impl Encoded {
         Bytes::from(self.buffer).slice(room - total..)
     }
 
-    fn put_fields(&self, out: &mut Fixed, key: &CacheKey, meta: &Meta) {
+    fn put_fields(&self, out: &mut Fixed, fingerprint: u64, meta: &Meta) {
         let optional = [(STALE, meta.stale), (EXPIRE, meta.expire), (RETAIN, meta.retain)];
         let mut flags = if self.dictionary == 0 { 0 } else { DICTIONARY };
         for (flag, time) in optional {
@@ -346,7 +383,7 @@ impl Encoded {
         for time in optional.into_iter().filter_map(|(_, time)| time) {
             put_zigzag(out, time.as_millis().wrapping_sub(created));
         }
-        out.extend(key.fingerprint().to_le_bytes());
+        out.extend(fingerprint.to_le_bytes());
         if self.compressor != 0 {
             put_varint(out, self.plain_len as u64);
         }

@@ -93,7 +93,8 @@ impl Pace {
         let Some(slot) = self.slot(job) else { return };
         let (mut nanos, mut bytes) = (nanos, bytes as u64);
         if bytes > WEIGHT {
-            nanos = (u128::from(nanos) * u128::from(WEIGHT) / u128::from(bytes)).try_into().unwrap_or(u64::MAX);
+            nanos =
+                (u128::from(nanos) * u128::from(WEIGHT) / u128::from(bytes)).try_into().unwrap_or(u64::MAX);
             bytes = WEIGHT;
         }
         let (mut old_nanos, mut old_bytes) = slot.read();

@@ -62,7 +62,8 @@ impl Compressor for ZstdCompressor {
     }
 
     fn compress(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        let mut context = COMPRESSING.take(CCtx::try_create).ok_or_else(|| failed("no memory for its context"))?;
+        let mut context =
+            COMPRESSING.take(CCtx::try_create).ok_or_else(|| failed("no memory for its context"))?;
         let level = context.set_parameter(CParameter::CompressionLevel(self.level));
         level.map_err(|code| failed(get_error_name(code)))?;
         compress(&mut context, plain, out)?;
@@ -117,7 +118,7 @@ impl<C> Contexts<C> {
 }
 
 /// Appends `plain`, compressed as the context is set up. A context that fails is not to be used again.
-fn compress(context: &mut CCtx<'_>, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn compress(context: &mut CCtx<'_>, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
     let start = out.len();
     out.reserve(compress_bound(plain.len()));
     let mut spare = Cursor::new(std::mem::take(out));
@@ -130,7 +131,7 @@ fn compress(context: &mut CCtx<'_>, plain: &[u8], out: &mut Vec<u8>) -> Result<(
 
 /// Appends exactly `size` bytes that `run` unpacks from `packed`. Nothing beyond them is allocated, whatever the data
 /// state.
-fn unpack(
+pub(super) fn unpack(
     packed: &[u8],
     size: usize,
     out: &mut Vec<u8>,
@@ -159,7 +160,7 @@ fn unpack(
     }
 }
 
-fn failed(why: &str) -> Error {
+pub(super) fn failed(why: &str) -> Error {
     Error::new(ErrorKind::Encode, format!("zstd could not compress the value: {why}"))
 }
 

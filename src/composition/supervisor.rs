@@ -108,7 +108,10 @@ fn note(core: &Arc<TierCore>, event: &ActorEvent) {
     }
     // Once the health says so: who hears of it may look.
     match event {
-        ActorEvent::Started => core.tell(EventKind::TierUp),
+        ActorEvent::Started => {
+            core.tell(EventKind::TierUp);
+            core.wake_behind();
+        }
         ActorEvent::Restarting(delay) => core.tell(EventKind::TierRestarting { delay: *delay }),
         ActorEvent::Down(retry) => core.tell(EventKind::TierDown { retry: *retry }),
         ActorEvent::Stopped => core.tell(EventKind::TierStopped),

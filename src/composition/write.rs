@@ -24,8 +24,11 @@ use crate::observe::{Began, trace};
 use crate::order::{ClearWrite, Write};
 use crate::planted::{Plant, planted};
 use crate::runtime::{Address, BoxFuture, Envelope, Instant, RejectReason};
-use crate::tier::{Change, ClearOp, Counters, Message, Mutation, Open, Settled, Settlement, TierCore};
+use crate::tier::{
+    Accepting, Change, ClearOp, Counters, Message, Mutation, Open, Settled, Settlement, TierCore,
+};
 use crate::value::{DeleteStatus, Entry, Meta, Object, Payload, Stamp};
+use crate::write_behind::Written;
 
 /// Keys of one call under way at once, at most.
 const WINDOW: usize = 256;
@@ -41,7 +44,7 @@ enum Prepared {
 }
 
 /// A mutation built for one tier.
-struct Planned {
+pub(super) struct Planned {
     tier: RouteTier,
     mutation: Mutation,
     answer: oneshot::Receiver<Settled>,
@@ -108,6 +111,7 @@ impl Engine {
             WritePolicy::Sequential => self.write_in_turn(mutations).await,
             WritePolicy::OptimisticParallel { require_all } => {
                 let results = self.write_all(mutations).await;
+                queued(&route, &results)?;
                 // A tier for which the value is too large has removed the key: no confirmation, nor a failure.
                 if require_all { all(results) } else { any(those(results, &stored)) }
             }
@@ -139,10 +143,13 @@ impl Engine {
         drop(write);
         let mut copies = 0;
         for settlement in results.iter().flatten() {
-            if let Settlement::Removed(DeleteStatus::Deleted(n)) = settlement {
-                copies += n;
+            match settlement {
+                Settlement::Removed(DeleteStatus::Deleted(n)) => copies += n,
+                Settlement::Queued { held: true } => copies += 1,
+                _ => {}
             }
         }
+        queued(&route, &results)?;
         any(results)?;
         Ok(if copies > 0 { DeleteStatus::Deleted(copies) } else { DeleteStatus::Missing })
     }
@@ -154,16 +161,52 @@ impl Engine {
         let is_older =
             |tier: &&RouteTier| !std::ptr::eq(Arc::as_ptr(&tier.core), newer) && !tier.core.compares;
         let older: Vec<_> = route.written.iter().filter(is_older).collect();
-        for tier in &older {
+        // Without a port, the key is in quarantine until it is removed.
+        self.drop_key(key, &older, |_, mutation| drop(mutation));
+    }
+
+    /// Another process says that it wrote the key with this stamp, and that the shared store has it: the other tiers
+    /// drop what they hold of it that is older. Returns how many may hold some.
+    #[cfg(feature = "backplane")]
+    pub(crate) fn drop_older(&self, key: &CacheKey, stamp: Stamp) -> u64 {
+        if planted(Plant::HeardIgnored) {
+            return 0;
+        }
+        let route = self.route.load_full();
+        // First of all: what was read below before is void from here on.
+        drop(self.order.fences.begin(key.hash_u64()));
+        self.flights.detach(key);
+        for tier in route.tiers.iter().filter(|tier| tier.core.options.read_only || !tier.core.authoritative)
+        {
+            tier.core.overrule(key, just_before(stamp));
+        }
+        let holds_older = |tier: &&RouteTier| !tier.core.shared && tier.core.may_hold_older(key, stamp);
+        let older: Vec<_> = route.written.iter().filter(holds_older).collect();
+        if !older.is_empty() {
+            self.drop_key(key, &older, |tier, mutation| {
+                // Without room for it, the key is in quarantine until it is removed.
+                drop(tier.address.try_send(Envelope::new(Message::Mutate(mutation))));
+            });
+        }
+        older.len() as u64
+    }
+
+    /// Removes a key from some tiers, without waiting: from those with a port at once, from others `by` some other way.
+    fn drop_key(&self, key: &CacheKey, tiers: &[&RouteTier], by: impl Fn(&RouteTier, Mutation)) {
+        for tier in tiers {
             tier.core.announce(key);
         }
         let write = Write::begin(&self.order, &self.runtime, key.clone());
         self.flights.detach(key);
         let now = self.runtime.now();
-        for tier in older {
+        for tier in tiers {
             let deadline = now.after(tier.core.options.write_deadline);
             let (mutation, _) = Mutation::new(&tier.core, &write, Change::Remove, deadline);
-            tier.core.arrive_at_once(mutation);
+            if tier.core.port.is_some() {
+                tier.core.arrive_at_once(mutation);
+            } else {
+                by(tier, mutation);
+            }
         }
     }
 
@@ -173,14 +216,28 @@ impl Engine {
         let route = self.route.load_full();
         let clear = Arc::new(ClearWrite::begin(&self.order, &self.runtime, scope));
         self.flights.detach_scope(&clear.scope);
-        let answers = route.written.iter().map(|tier| {
+        #[cfg(feature = "zstd")]
+        if clear.scope == Scope::All {
+            self.codecs.dictionaries().forgotten();
+        }
+        // Before anything is awaited: a change that is pending and covered must not be sent after this.
+        let forget = |tier: &RouteTier| tier.core.clear_behind(&clear.scope, clear.stamp);
+        let forgotten: Vec<_> = route.written.iter().map(forget).collect();
+        let answers = route.written.iter().zip(forgotten).map(|(tier, forgotten)| {
             let (op, answer) = ClearOp::new(&tier.core, &clear);
-            self.clear_tier(tier, Message::Clear(op), answer)
+            self.clear_tier(tier, Message::Clear(op), answer, forgotten)
         });
         let answers: Vec<_> = answers.collect();
+        #[cfg(feature = "backplane")]
+        let (scope, stamp) = (clear.scope.clone(), clear.stamp);
         drop(clear);
         // Every failure is retried in the background; the first one is told.
-        join_all(answers).await.into_iter().collect::<Result<()>>()
+        let answers = join_all(answers).await;
+        #[cfg(feature = "backplane")]
+        if let Some(link) = &self.link {
+            link.tell_clear(&scope, stamp);
+        }
+        answers.into_iter().collect::<Result<()>>()
     }
 
     async fn clear_tier(
@@ -188,9 +245,13 @@ impl Engine {
         tier: &RouteTier,
         message: Message,
         answer: oneshot::Receiver<Result<()>>,
+        forgotten: Option<Written>,
     ) -> Result<()> {
         let deadline = self.runtime.now().after(tier.core.options.write_deadline);
         let sent = async {
+            if let Some(forgotten) = forgotten {
+                forgotten.await?;
+            }
             // Rejected, it is recorded later: the tier keeps what is dropped here.
             let sent = tier.address.send(Envelope::new(message)).await;
             sent.map_err(|rejected| rejection(rejected.reason))?;
@@ -244,7 +305,7 @@ impl Engine {
         let last = route.written.len().saturating_sub(1);
         let mut entries: Vec<Result<Entry>> = Vec::with_capacity(prepared.len());
         for (tier, prepared) in route.written.iter().zip(prepared) {
-            let meta = Meta { stamp: write.stamp, ..life }.capped(tier.core.options.ttl_cap, now);
+            let meta = Meta { stamp: write.stamp, ..life }.capped(tier.core.ttl_cap(), now);
             let payload = match prepared {
                 Prepared::Object(weight) => Ok(Payload::Object(Arc::clone(object), weight)),
                 Prepared::Encoded(encoded) => Ok(Payload::Bytes(encoded.seal(&write.key, &meta))),
@@ -270,7 +331,7 @@ impl Engine {
     }
 
     /// Announces, numbers and builds the mutation at every tier. From here on each of them settles, whatever happens.
-    fn begin(
+    pub(super) fn begin(
         &self,
         route: &Route,
         key: &CacheKey,
@@ -286,7 +347,7 @@ impl Engine {
         }
         for tier in route.written.iter().filter(|tier| !tier.core.authoritative) {
             // Its own entry of this very change is shown.
-            tier.core.overrule(key, Stamp { time: write.stamp.time.saturating_sub(1), ..write.stamp });
+            tier.core.overrule(key, just_before(write.stamp));
         }
         // Loads in flight may have read what this replaces: whoever asks from now on starts anew.
         self.flights.detach(key);
@@ -300,7 +361,7 @@ impl Engine {
         (write, mutations)
     }
 
-    async fn write_all(&self, mutations: Vec<Planned>) -> Vec<Settled> {
+    pub(super) async fn write_all(&self, mutations: Vec<Planned>) -> Vec<Settled> {
         // All are sent before any is awaited.
         let sent: Vec<_> = mutations.into_iter().map(send).collect();
         join_all(sent.into_iter().map(|sent| self.settle(sent))).await
@@ -377,6 +438,16 @@ impl Engine {
             }
         };
         tier.core.meter.wrote(began, &self.runtime);
+        let settled = match settled {
+            Ok(settlement) => match tier.core.overtaken(&key, stamp, settlement) {
+                None => Ok(settlement),
+                Some(written) => match self.runtime.deadline(deadline, written).await {
+                    Some(written) => written.map(|()| settlement),
+                    None => Err(timeout(&tier)),
+                },
+            },
+            failed => failed,
+        };
         let settled = settled.and_then(|settlement| failed.map_or(Ok(settlement), Err));
         settled.map_err(|error| error.at_tier(&tier.core.label).for_key(&key))
     }
@@ -392,7 +463,31 @@ impl Engine {
 }
 
 /// Sends a mutation to its tier; if the mailbox is full, waiting for room is part of settling it.
-fn send(Planned { tier, mutation, answer, failed }: Planned) -> Sent {
+fn send(planned: Planned) -> Sent {
+    if planned.tier.core.behind.is_some() {
+        return send_behind(planned);
+    }
+    send_through(planned)
+}
+
+/// Queues a mutation in a write-behind tier, in the caller's own task.
+fn send_behind(planned: Planned) -> Sent {
+    let Planned { tier, mutation, answer, failed } = planned;
+    let key = mutation.key().clone();
+    let change = mutation.change.clone();
+    let write = Arc::clone(&mutation.write);
+    let open = mutation.open.clone();
+    let (deadline, sending) = match tier.core.accept(mutation) {
+        Accepting::Through(mutation) => {
+            return send_through(Planned { tier, mutation, answer, failed });
+        }
+        Accepting::Settled { deadline } => (deadline, None),
+        Accepting::Waiting { deadline, waiting } => (deadline, Some(waiting)),
+    };
+    Sent { tier, key, change, write, deadline, answer, open, failed, sending }
+}
+
+fn send_through(Planned { tier, mutation, answer, failed }: Planned) -> Sent {
     let key = mutation.key().clone();
     let change = mutation.change.clone();
     let write = Arc::clone(&mutation.write);
@@ -411,6 +506,11 @@ fn send(Planned { tier, mutation, answer, failed }: Planned) -> Sent {
     Sent { tier, key, change, write, deadline, answer, open, failed, sending }
 }
 
+/// What is older than this is older than `stamp`, and its own entry is not.
+fn just_before(stamp: Stamp) -> Stamp {
+    Stamp { time: stamp.time.saturating_sub(1), ..stamp }
+}
+
 /// No tier holds a longer key, so that none has to be told.
 fn check_length(key: &CacheKey) -> Result<()> {
     if key.is_too_long() {
@@ -420,6 +520,14 @@ fn check_length(key: &CacheKey) -> Result<()> {
         return Err(Error::new(ErrorKind::TooLarge, message));
     }
     Ok(())
+}
+
+/// Without its queue having it, a mutation of a write-behind tier is not acknowledged, whoever else confirmed it.
+fn queued(route: &Route, results: &[Settled]) -> Result<()> {
+    let of_queue = |(tier, result): (&RouteTier, &Settled)| {
+        tier.core.behind.as_ref().and_then(|_| result.as_ref().err().cloned())
+    };
+    route.written.iter().zip(results).find_map(of_queue).map_or(Ok(()), Err)
 }
 
 fn any(results: Vec<Settled>) -> Result<()> {

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::key::CacheKey;
 use crate::runtime::RuntimeHandle;
 use crate::value::{BackendLabel, Timestamp};
+use crate::write_behind::DeadReason;
 
 /// Events that wait for a listener, unless it says otherwise.
 pub(crate) const CAPACITY: usize = 1024;
@@ -80,8 +81,36 @@ pub enum EventKind {
     /// Of the last hundred entries read from the tier, at least
     /// [`decode_alarm`](crate::TierOptions::decode_alarm) percent could not be decoded.
     DecodeFailuresRose,
+    /// What other processes write to this shared tier is heard from now on.
+    #[cfg(feature = "backplane")]
+    BackplaneUp,
+    /// What other processes write to this shared tier is not heard: tiers above it keep entries for a shorter time.
+    #[cfg(feature = "backplane")]
+    BackplaneDown,
+    /// The tier dropped everything, because another process may have replaced it.
+    #[cfg(feature = "backplane")]
+    DroppedAll {
+        /// Why that had to be assumed.
+        cause: crate::backplane::DropCause,
+    },
     /// Entries of the tier can be decoded again: a whole hundred had fewer failures than that.
     DecodeFailuresFell,
+    /// The tier's write-behind queue is full: from now on its overload policy decides.
+    QueueFilled,
+    /// The tier's write-behind queue is empty again.
+    QueueDrained,
+    /// An accepted write could not be applied and went to the dead letters.
+    DeadLettered {
+        /// Its key.
+        key: CacheKey,
+        /// Why it was given up.
+        reason: DeadReason,
+    },
+    /// The dead letters' sink did not take a letter: it is kept in memory for now.
+    DeadLetterUndelivered {
+        /// Its key.
+        key: CacheKey,
+    },
 }
 
 /// Why a tier is bypassed.

@@ -75,13 +75,17 @@ pub enum HealthCause {
     Stuck,
     /// Too many of its entries cannot be decoded.
     DecodeFailures,
+    /// Its write-behind queue is full.
+    QueueFull,
+    /// The backplane is not heard: what other processes write shows later.
+    BackplaneDown,
 }
 
 impl HealthCause {
     /// Whether the tier gives no values at all.
     fn stops_serving(self) -> bool {
         // While it restarts, ports still answer and messages queue.
-        !matches!(self, Self::Restarting | Self::DecodeFailures | Self::BreakerHalfOpen)
+        !matches!(self, Self::Restarting | Self::DecodeFailures | Self::BreakerHalfOpen | Self::QueueFull)
     }
 }
 
@@ -107,6 +111,11 @@ impl Health {
                 serving += 1;
             }
             reasons.extend(causes.into_iter().map(|cause| reason(&tier.core, cause)));
+        }
+        #[cfg(feature = "backplane")]
+        if engine.link.as_ref().is_some_and(|link| !link.is_up()) {
+            let error = engine.link.as_ref().and_then(|link| link.inspect().last_error);
+            reasons.push(HealthReason { tier: None, cause: HealthCause::BackplaneDown, error });
         }
         let none_serves = serving == 0 && !route.tiers.is_empty();
         let status = match reasons.is_empty() {
@@ -139,6 +148,7 @@ fn causes(core: &TierCore) -> Vec<HealthCause> {
     });
     causes.extend(core.is_stuck().then_some(HealthCause::Stuck));
     causes.extend(core.decodes.is_alarmed().then_some(HealthCause::DecodeFailures));
+    causes.extend(core.is_queue_full().then_some(HealthCause::QueueFull));
     causes
 }
 

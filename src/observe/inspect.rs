@@ -10,7 +10,7 @@ use crate::codec::{CodecRate, CodecStats};
 use crate::composition::Engine;
 use crate::error::Error;
 use crate::runtime::ActorState;
-use crate::tier::{BreakerState, ReadCounts, WriteCounts};
+use crate::tier::{BreakerState, ReadCounts, WriteBehindInspection, WriteCounts};
 use crate::value::BackendLabel;
 
 /// How a cache stands. A snapshot: its parts are read one after another.
@@ -33,9 +33,15 @@ pub struct Inspection {
     pub loads: usize,
     /// Encoding and decoding.
     pub codec: CodecStats,
+    /// The backplane, if there is one.
+    #[cfg(feature = "backplane")]
+    pub backplane: Option<crate::backplane::BackplaneInspection>,
     /// How fast the codec was found to be, by format and compressor, and up to which size it therefore works in the
     /// caller's task.
     pub codec_rates: Vec<CodecRate>,
+    /// The dictionaries that regions train.
+    #[cfg(feature = "zstd")]
+    pub dictionaries: Vec<crate::codec::DictionaryInspection>,
 }
 
 /// How a tier stands.
@@ -86,6 +92,8 @@ pub struct TierInspection {
     pub reads: ReadCounts,
     /// Mutations, fills and repairs.
     pub writes: WriteCounts,
+    /// Its queue, if it writes behind.
+    pub write_behind: Option<WriteBehindInspection>,
 }
 
 impl Inspection {
@@ -117,6 +125,7 @@ impl Inspection {
                 usage: core.usage(),
                 reads: core.counters.reads(),
                 writes: core.counters.writes(),
+                write_behind: core.inspect_behind(),
             }
         });
         Self {
@@ -128,7 +137,11 @@ impl Inspection {
             refills_dropped: engine.refills_dropped.load(Ordering::Relaxed),
             loads: engine.flights.len(),
             codec: engine.codecs.stats(),
+            #[cfg(feature = "backplane")]
+            backplane: engine.link.as_ref().map(|link| link.inspect()),
             codec_rates: engine.codecs.rates(),
+            #[cfg(feature = "zstd")]
+            dictionaries: engine.codecs.dictionaries().inspect(),
         }
     }
 

@@ -17,6 +17,7 @@ mod on {
     use crate::key::CacheKey;
     use crate::observe::EventKind;
     use crate::value::BackendLabel;
+    use crate::write_behind::DeadLetter;
 
     /// Where a caller stands, carried into the batch that serves it.
     #[derive(Debug, Clone)]
@@ -69,9 +70,34 @@ mod on {
             EventKind::BypassEnded => info!(tier, "the tier is no longer bypassed"),
             EventKind::DecodeFailuresRose => warn!(tier, "too many entries cannot be decoded"),
             EventKind::DecodeFailuresFell => info!(tier, "entries can be decoded again"),
-            // Too many for a log.
-            EventKind::Evicted { .. } | EventKind::Expired { .. } => {}
+            EventKind::QueueFilled => warn!(tier, "the write-behind queue is full"),
+            EventKind::QueueDrained => info!(tier, "the write-behind queue is empty"),
+            EventKind::DeadLetterUndelivered { .. } => warn!(tier, "a dead letter was not taken by its sink"),
+            #[cfg(feature = "backplane")]
+            EventKind::BackplaneUp => info!(tier, "the backplane is heard"),
+            #[cfg(feature = "backplane")]
+            EventKind::BackplaneDown => warn!(tier, "the backplane is not heard"),
+            #[cfg(feature = "backplane")]
+            EventKind::DroppedAll { cause } => info!(tier, ?cause, "the tier dropped what may be stale"),
+            // Too many for a log, or written to it by the sink.
+            EventKind::Evicted { .. } | EventKind::Expired { .. } | EventKind::DeadLettered { .. } => {}
         }
+    }
+
+    pub(crate) fn dead_letter(letter: &DeadLetter) {
+        let error = letter.error.clone().map(|error| error.redacted().to_string()).unwrap_or_default();
+        warn!(
+            tier = letter.tier.as_str(),
+            region = letter.key.prefix(),
+            reason = letter.reason.as_str(),
+            attempts = letter.attempts,
+            error,
+            "a queued write could not be applied"
+        );
+    }
+
+    pub(crate) fn dropped_queue(tier: &BackendLabel, writes: usize) {
+        warn!(tier = tier.as_str(), writes, "the cache was dropped with queued writes: shut it down first");
     }
 }
 
@@ -80,6 +106,7 @@ mod off {
     use crate::key::CacheKey;
     use crate::observe::EventKind;
     use crate::value::BackendLabel;
+    use crate::write_behind::DeadLetter;
 
     #[derive(Debug, Clone)]
     pub(crate) struct Caller;
@@ -113,4 +140,16 @@ mod off {
     }
 
     pub(crate) fn event(_: &BackendLabel, _: &EventKind) {}
+
+    pub(crate) fn dead_letter(letter: &DeadLetter) {
+        let (tier, reason, attempts) = (&letter.tier, letter.reason.as_str(), letter.attempts);
+        let error = letter.error.clone().map(|error| error.redacted().to_string()).unwrap_or_default();
+        eprintln!("tierkeep: dead letter of tier `{tier}`: {reason} after {attempts} attempts; {error}");
+    }
+
+    pub(crate) fn dropped_queue(tier: &BackendLabel, writes: usize) {
+        eprintln!(
+            "tierkeep: tier `{tier}` was dropped with {writes} queued writes; shut the cache down first"
+        );
+    }
 }

@@ -24,7 +24,7 @@ pub use witness::FenceCounts;
 use std::sync::Arc;
 
 use crate::backend::Scope;
-use crate::key::CacheKey;
+use crate::key::{CacheKey, KeyProbe};
 use crate::planted::{Plant, planted};
 use crate::runtime::RuntimeHandle;
 use crate::value::{Meta, Stamp};
@@ -46,6 +46,11 @@ impl Order {
         Self { clock, fences: Arc::new(Fences::new(stripes)), clears: Clears::default(), origin }
     }
 
+    /// The stamp of something written before this process, brought down to before everything that it writes.
+    pub(crate) fn inherited(&self, stamp: Stamp) -> Stamp {
+        stamp.min(self.origin)
+    }
+
     /// The stamps of an entry as this process has to see them, or `None` if a clear hides it.
     ///
     /// An inherited entry (from an earlier opening of a local store) is older than everything this process does, even
@@ -55,6 +60,13 @@ impl Order {
             meta.stamp = meta.stamp.min(self.origin);
         }
         (!self.clears.hide(prefix, meta.stamp)).then_some(meta)
+    }
+
+    /// As [`admit`](Self::admit), of an entry of this process: whether a clear hides it.
+    #[inline]
+    pub(crate) fn hides(&self, key: &KeyProbe<'_>, stamp: Stamp) -> bool {
+        // One load, as long as nothing later was cleared: the prefix is looked for only then.
+        self.clears.may_hide(stamp) && self.clears.hide(key.prefix(), stamp)
     }
 }
 

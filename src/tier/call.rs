@@ -14,7 +14,8 @@ use super::core::{TierCore, backend_panic, lock, removed};
 use super::counters::Counters;
 use super::ledger::Attempt;
 use super::message::{ClearOp, ReadOp, Settlement};
-use super::queue::Job;
+use super::outdated::Carried;
+use super::queue::{Job, Work};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
@@ -121,7 +122,7 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
     if let Err(error) = reopen(&core, &pass).await {
         record::<()>(&core, pass, &[Err(error.clone())]);
         slot.leave();
-        return core.refuse(batch, &error);
+        return core.refuse_unsent(batch, &error);
     }
     core.meter.sending(false, batch.len());
     let began = Began::now(&core.runtime);
@@ -129,8 +130,8 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
     let op = if batch.first().is_some_and(|job| job.entry().is_none()) { "remove" } else { "write" };
     let call = trace::call(op, &core.label, batch.len(), callers, send(&core, &batch));
     let call = Box::pin(AssertUnwindSafe(call).catch_unwind());
-    let deadline = core.runtime.now().after(core.options.write_deadline);
-    let timer = core.runtime.sleep_until(deadline);
+    let within = core.attempt_deadline(&batch);
+    let timer = core.runtime.sleep_until(core.runtime.now().after(within));
     let called = futures_util::future::select(call, timer).await;
     core.meter.called(false, began, &core.runtime);
     match called {
@@ -138,7 +139,7 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
             if planted(Plant::BatchShifted) {
                 results.rotate_right(1);
             }
-            record(&core, pass, &results);
+            record(&core, pass, judged(&batch, &results));
             slot.leave();
             for (job, result) in batch.into_iter().zip(results) {
                 core.finish(job, result);
@@ -151,11 +152,12 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
             core.refuse(batch, &error);
         }
         Either::Right(((), call)) => {
-            let error = overdue("write", core.options.write_deadline.as_millis());
-            record::<()>(&core, pass, &vec![Err(error.clone()); batch.len()]);
-            let attempts: Vec<(CacheKey, Attempt, Stamp, Stamp)> = batch
+            let error = overdue("write", within.as_millis());
+            let results = vec![Err::<(), _>(error.clone()); batch.len()];
+            record(&core, pass, judged(&batch, &results));
+            let attempts: Vec<(CacheKey, Attempt, Stamp, Carried)> = batch
                 .iter()
-                .map(|job| (job.key().clone(), job.attempt, job.stamp(), job.value_stamp()))
+                .map(|job| (job.key().clone(), job.attempt, job.stamp(), job.carried()))
                 .collect();
             for job in batch {
                 core.overdue(job, &error);
@@ -164,18 +166,25 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
             core.pump();
             // Caught: a call that panics as it is dropped is over as well, and its keys must not wait for ever.
             let results = AssertUnwindSafe(outlive(&core, call)).catch_unwind().await;
-            let results = results.unwrap_or_else(|_| unknown(&core));
+            let results = results.ok().flatten().unwrap_or_else(|| unknown(attempts.len()));
             Counters::one(&core.counters.late);
-            for ((key, attempt, stamp, value), result) in attempts.into_iter().zip(results) {
-                core.note_outdated(&key, value, &result);
+            for ((key, attempt, stamp, carried), result) in attempts.into_iter().zip(results) {
+                core.note_answer(&key, carried, &result);
                 core.late(&key, attempt, result.is_ok().then_some(stamp));
             }
         }
     }
 }
 
+/// What a batch says of the store. One of pending writes that fails as a whole counts once: it may be for one of its
+/// entries, and is split to find out.
+fn judged<'r, T>(batch: &[Job], results: &'r [Result<T>]) -> &'r [Result<T>] {
+    let behind = batch.first().is_some_and(|job| matches!(job.work, Work::Behind(_)));
+    if behind && results.iter().all(Result::is_err) { &results[..results.len().min(1)] } else { results }
+}
+
 /// Waits until a late call can no longer be applied: it returns, or has been dropped for its residual time.
-async fn outlive<F, E>(core: &Arc<TierCore>, call: F) -> Vec<Result<Settlement>>
+async fn outlive<F, E>(core: &Arc<TierCore>, call: F) -> Option<Vec<Result<Settlement>>>
 where
     F: Future<Output = Result<Vec<Result<Settlement>>, E>> + Unpin,
 {
@@ -190,16 +199,13 @@ where
             results
         }
     };
-    match results {
-        Some(Ok(results)) => results,
-        _ => unknown(core),
-    }
+    results.and_then(Result::ok)
 }
 
-/// As many unknown results as a call may have keys.
-fn unknown(core: &TierCore) -> Vec<Result<Settlement>> {
+/// As many unknown results as a call has keys.
+fn unknown(keys: usize) -> Vec<Result<Settlement>> {
     let unknown = || Err(Error::new(ErrorKind::Timeout, "the call never returned"));
-    std::iter::repeat_with(unknown).take(core.options.batch_keys.max(1)).collect()
+    std::iter::repeat_with(unknown).take(keys).collect()
 }
 
 /// The backend call for a batch, which is all stores or all removals. Owns what it needs: it may outlive the batch.

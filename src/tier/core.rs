@@ -4,9 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use std::time::Duration;
+
 use event_listener::Event;
 use futures_util::task::AtomicWaker;
 
+use super::backlog::Backlog;
+use super::behind::Behind;
 use super::breaker::{Breaker, BreakerState, Watch};
 use super::counters::Counters;
 use super::decodes::Decodes;
@@ -49,7 +53,12 @@ pub(crate) struct TierCore {
     pub(crate) compares: bool,
     /// Whether what is read here may be refilled above.
     pub(crate) authoritative: bool,
+    /// Whether other processes read and write the store.
+    pub(crate) shared: bool,
     pub(super) outdated: Outdated,
+    /// The cap while nobody tells what other processes write, and whether somebody does.
+    pub(crate) fallback_cap: Option<Duration>,
+    pub(super) told: AtomicBool,
     pub(super) breaker: Breaker,
     pub(super) gate: Gate,
     /// Entries stamped at or before this are absent: what a bypassed tier may have missed.
@@ -71,6 +80,8 @@ pub(crate) struct TierCore {
     /// Clears that the backend has not recorded yet.
     pub(super) clears: Mutex<Vec<(Scope, Stamp)>>,
     pub(super) health: Mutex<Health>,
+    /// Of a write-behind tier.
+    pub(crate) behind: Option<Box<Behind>>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -87,6 +98,9 @@ impl TierCore {
     ) -> Arc<Self> {
         let events = &telling.events;
         let outbox = Outbox::new(events, &tier.label);
+        let backlog =
+            tier.write_behind.as_ref().map(|behind| Box::new(Backlog::new(&tier.label, &behind.options)));
+        let behind = tier.write_behind.map(|behind| Box::new(Behind::new(behind.options, runtime, &outbox)));
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             breaker: Breaker::watched(tier.options.breaker, breaker_watch(&outbox)),
@@ -97,11 +111,15 @@ impl TierCore {
             overruled: Overruled::default(),
             compares: tier.backend.compares(),
             authoritative: tier.backend.authoritative(),
+            shared: tier.backend.shared(),
             outdated: Outdated::default(),
+            fallback_cap: tier.fallback_cap,
+            told: AtomicBool::new(false),
             label: tier.label,
             port: tier.backend.port(),
             holds: tier.backend.holds(),
-            ledger: Mutex::new(Ledger::new(tier.backend.port().is_some(), tier.backend.compares())),
+            ledger: Mutex::new(Ledger::new(tier.backend.port().is_some(), tier.backend.compares(), backlog)),
+            behind,
             backend: tier.backend,
             options: tier.options,
             runtime: runtime.clone(),
@@ -129,11 +147,19 @@ impl TierCore {
 
     // ---- reads
 
-    /// Why the key may not be read here now, if it may not. To be asked *before* the store is read: between a later
-    /// look and the read, a repair could lift the quarantine after the read had already seen the old value.
-    pub(crate) fn blocked(&self, key: &CacheKey) -> Option<Error> {
+    /// What the key shows here instead of what the store holds, if a change of it is pending (`None`: ask the store), or
+    /// why it may not be read now. To be asked *before* the store is read: between a later look and the read, a repair
+    /// could lift the quarantine, or the change be applied, after the read had already seen the old value.
+    pub(crate) fn shown(&self, key: &CacheKey) -> Result<Option<Change>> {
         if self.gate.is_open() || (planted(Plant::PortIgnoresQuarantine) && self.port.is_some()) {
-            return None;
+            return Ok(None);
+        }
+        // Also while the tier is bypassed: what is pending is the newest of its key, whatever the store has missed.
+        if self.behind.is_some() && !planted(Plant::PendingHidden) {
+            let pending = lock(&self.ledger).pending_change(key);
+            if let Some((_, change)) = pending {
+                return Ok(Some(change.raised(self.hidden.load(Ordering::Acquire))));
+            }
         }
         let why = if self.gate.is_held() {
             "the tier is bypassed by an operator"
@@ -142,12 +168,12 @@ impl TierCore {
         } else if lock(&self.ledger).is_quarantined(key) {
             "the key is in quarantine: the tier has not confirmed its last change"
         } else {
-            return None;
+            return Ok(None);
         };
-        Some(Error::new(ErrorKind::Unavailable, why))
+        Err(Error::new(ErrorKind::Unavailable, why))
     }
 
-    /// Whether nothing at all is blocked: one load.
+    /// Whether nothing at all is blocked or pending: one load.
     pub(crate) fn is_open(&self) -> bool {
         self.gate.is_open()
     }
@@ -171,6 +197,23 @@ impl TierCore {
             self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
         };
         self.overruled.add(key, stamp, self.options.quarantine, hide);
+    }
+
+    /// The longest life of an entry here, now.
+    pub(crate) fn ttl_cap(&self) -> Option<Duration> {
+        let cap = self.options.ttl_cap;
+        match self.fallback_cap {
+            Some(fallback) if !self.told.load(Ordering::Relaxed) => {
+                Some(cap.map_or(fallback, |cap| cap.min(fallback)))
+            }
+            _ => cap,
+        }
+    }
+
+    /// Whether somebody tells what other processes write.
+    #[cfg(feature = "backplane")]
+    pub(crate) fn follow_backplane(&self, up: bool) {
+        self.told.store(up, Ordering::Relaxed);
     }
 
     /// Counts an entry that was decoded, or could not be.
@@ -233,7 +276,7 @@ impl TierCore {
     /// Applies a job through the port, or queues it for a call. Never under the ledger's lock: what a port displaces
     /// is dropped here, and its destructor is the user's. The attempt is the key's until the job is finished, so
     /// nothing else of the key comes between.
-    fn carry_out(self: &Arc<Self>, job: Job) {
+    pub(super) fn carry_out(self: &Arc<Self>, job: Job) {
         let Some(port) = &self.port else { return lock(&self.queue).push_write(job) };
         let bytes = job.entry().map_or(0, |entry| entry.payload.weight());
         Counters::add(&self.counters.bytes_written, bytes as u64);
@@ -293,7 +336,7 @@ impl TierCore {
     }
 
     /// Why a mutation cannot be sent now, if it cannot.
-    fn refusal(&self, mutation: &Mutation) -> Option<Refusal> {
+    pub(super) fn refusal(&self, mutation: &Mutation) -> Option<Refusal> {
         if self.gate.is_bypassed() {
             let error = Error::new(ErrorKind::Unavailable, "the tier is bypassed until it has been cleared");
             return Some(Refusal::Bypassed(error));
@@ -302,7 +345,11 @@ impl TierCore {
         // before the tier was cleared would be confirmed and never seen.
         if mutation.stamp().time <= self.hidden.load(Ordering::Acquire) {
             let error = Error::new(ErrorKind::Unavailable, "the tier was cleared after this had begun");
-            return Some(Refusal::Bypassed(error));
+            // In a write-behind tier an older change may be in the store under a number past the clear.
+            return Some(match self.behind {
+                Some(_) => Refusal::Quarantine(error),
+                None => Refusal::Bypassed(error),
+            });
         }
         (self.runtime.now() >= mutation.deadline)
             .then(|| Refusal::Quarantine(super::ledger::timeout(mutation)))
@@ -314,13 +361,17 @@ impl TierCore {
         change: impl FnOnce(&mut Ledger, &mut Vec<Finished>) -> R,
     ) -> R {
         let mut done = Vec::new();
-        let (result, blocked, dropped) = {
+        let (result, blocked, dropped, effects) = {
             let mut ledger = lock(&self.ledger);
             let result = change(&mut ledger, &mut done);
             let blocked = self.set_gate(&mut ledger);
-            (result, blocked, std::mem::take(&mut ledger.dropped))
+            let effects = ledger.backlog.as_mut().map(|backlog| std::mem::take(&mut backlog.effects));
+            (result, blocked, std::mem::take(&mut ledger.dropped), effects)
         };
         drop_quietly(dropped);
+        if let Some(effects) = effects {
+            self.follow(effects);
+        }
         self.outbox.tell();
         for finished in done {
             self.count(&finished);
@@ -346,11 +397,16 @@ impl TierCore {
         }
         ledger.bypassed = bypassed;
         self.gate.set(ledger.quarantined > 0, bypassed);
+        if let Some(backlog) = &ledger.backlog {
+            self.gate.set_pending(!backlog.order.is_empty());
+        }
         bypassed || ledger.quarantined > 0
     }
 
     fn count(&self, finished: &Finished) {
         Counters::one(match finished.result() {
+            // Counted by the queue, and again when it is applied.
+            Ok(Settlement::Queued { .. }) => return,
             Ok(Settlement::Superseded) => &self.counters.superseded,
             // Counted as it was refused.
             Ok(Settlement::Outdated) => return,
@@ -410,12 +466,13 @@ impl TierCore {
             self.set_gate(&mut ledger);
         }
         self.outbox.tell();
+        self.wake_behind();
     }
 
     /// Whether the repair task has something to do, now or later.
     pub(super) fn needs_repair(&self) -> bool {
         // What an operator holds in bypass is made good when it is let go.
-        (!self.gate.is_open() && !self.gate.is_held()) || !lock(&self.clears).is_empty()
+        (self.gate.blocks() && !self.gate.is_held()) || !lock(&self.clears).is_empty()
     }
 
     /// Sends the repairs that can be sent: into the store's port, or as calls.

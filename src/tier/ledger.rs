@@ -8,11 +8,14 @@
 //! 2. At most one writing attempt per key, fills included, is out at a time: a store may reorder two.
 //! 3. What arrives meanwhile waits; when the attempt ends, the newest goes and the older ones settle with it.
 //! 4. A mutation that was not confirmed quarantines the key (see [`quarantine`](super::quarantine)).
+//! 5. In a write-behind tier a mutation is settled when it is queued; it shows until the store has confirmed it (see
+//!    [`pending`](super::pending)).
 //!
 //! Everything here runs under the ledger's lock and only moves state; calls, wake-ups and answers happen outside.
 
 use std::collections::{HashMap, VecDeque};
 
+use super::backlog::{Backlog, Pending};
 use super::message::{Change, Finished, Mutation, Settled, Settlement};
 use super::quarantine::Quarantine;
 use crate::error::{Error, ErrorKind};
@@ -46,6 +49,8 @@ pub(crate) struct Ledger {
     attempts: Attempt,
     /// Whether the store is written through its port, under the ledger's lock.
     in_process: bool,
+    /// Of a write-behind tier: what it has accepted and not yet applied.
+    pub(super) backlog: Option<Box<Backlog>>,
     /// Whether the store keeps the newer of two changes, whichever reaches it last: no attempt is ever late then.
     pub(super) compares: bool,
 }
@@ -62,6 +67,8 @@ pub(super) struct KeyState {
     /// The newest number drawn; kept only for a planted bug.
     minted: u64,
     pub(super) quarantine: Option<Box<Quarantine>>,
+    /// In a write-behind tier: what the key shows until the store has it. Never beside a quarantine.
+    pub(super) pending: Option<Box<Pending>>,
 }
 
 /// Why a mutation is settled without being sent.
@@ -73,8 +80,8 @@ pub(super) enum Refusal {
 }
 
 impl Ledger {
-    pub(super) fn new(in_process: bool, compares: bool) -> Self {
-        Self { in_process, compares, ..Self::default() }
+    pub(super) fn new(in_process: bool, compares: bool, backlog: Option<Box<Backlog>>) -> Self {
+        Self { in_process, compares, backlog, ..Self::default() }
     }
 
     /// Whether a planted bug lets the tier answer for keys that it has not confirmed.
@@ -116,6 +123,10 @@ impl Ledger {
         } else if let Some(refusal) = refused {
             match refusal {
                 Refusal::Quarantine(error) => self.quarantine_mutation(mutation, error, done),
+                // What is pending may be on its way already, with a number past the clear: it must not show again.
+                Refusal::Bypassed(error) if state.pending.is_some() && !self.bypassed => {
+                    self.quarantine_mutation(mutation, error, done);
+                }
                 Refusal::Bypassed(error) => {
                     self.settled(&key, mutation.stamp());
                     self.let_go(mutation, Err(error), done);
@@ -125,11 +136,17 @@ impl Ledger {
             let error =
                 Error::new(ErrorKind::Unavailable, "the key is in quarantine; its repair will carry this");
             self.quarantine_mutation(mutation, error, done);
-        } else if state.out.is_some() && self.waiting >= MAX_WAITING {
+        } else if self.has_late(&key) {
+            let error = Error::new(
+                ErrorKind::Unavailable,
+                "an earlier write of the key may still be applied; a repair will carry this one",
+            );
+            self.quarantine_mutation(mutation, error, done);
+        } else if self.is_busy(&key) && self.waiting >= MAX_WAITING {
             let error = Error::new(ErrorKind::Overloaded, "too many mutations wait for the tier");
             self.quarantine_mutation(mutation, error, done);
-        } else if state.out.is_some() && !planted(Plant::TwoOut) {
-            state.waiting.push(mutation);
+        } else if self.is_busy(&key) && !planted(Plant::TwoOut) {
+            self.keys.entry(key).or_default().waiting.push(mutation);
             self.waiting += 1;
         } else {
             let attempt = self.next_attempt();
@@ -142,7 +159,10 @@ impl Ledger {
     /// A fill may be written now; at most one attempt is out, and nothing newer is on its way.
     pub(super) fn begin_fill(&mut self, key: &CacheKey) -> Option<Attempt> {
         let free = self.keys.get(key).is_none_or(|state| {
-            state.out.is_none() && state.waiting.is_empty() && state.quarantine.is_none()
+            state.out.is_none()
+                && state.waiting.is_empty()
+                && state.quarantine.is_none()
+                && state.pending.is_none()
         });
         free.then(|| {
             let attempt = self.next_attempt();
@@ -151,6 +171,11 @@ impl Ledger {
             }
             attempt
         })
+    }
+
+    /// Whether an attempt of the key is out.
+    fn is_busy(&self, key: &CacheKey) -> bool {
+        self.keys.get(key).is_some_and(|state| state.out.is_some())
     }
 
     /// Whether this attempt is still the key's: not if its deadline passed meanwhile.
@@ -290,8 +315,11 @@ impl Ledger {
 
     /// Records that a mutation is settled here.
     pub(super) fn settled(&mut self, key: &CacheKey, stamp: Stamp) {
-        if let Some(state) = self.keys.get_mut(key) {
-            state.settled = state.settled.max(stamp.time);
+        let Some(state) = self.keys.get_mut(key) else { return };
+        state.settled = state.settled.max(stamp.time);
+        if state.pending.as_ref().is_some_and(|pending| pending.stamp.time < stamp.time) {
+            // Nothing older is late: with something late, the newer one would have quarantined the key.
+            self.supersede(key);
         }
     }
 
@@ -303,7 +331,11 @@ impl Ledger {
     /// Forgets the key if nothing of it is left.
     pub(super) fn tidy(&mut self, key: &CacheKey) {
         let idle = |state: &KeyState| {
-            state.users == 0 && state.out.is_none() && state.waiting.is_empty() && state.quarantine.is_none()
+            state.users == 0
+                && state.out.is_none()
+                && state.waiting.is_empty()
+                && state.quarantine.is_none()
+                && state.pending.is_none()
         };
         if self.keys.get(key).is_some_and(idle) {
             self.keys.remove(key);
@@ -316,15 +348,24 @@ impl Ledger {
         }
     }
 
-    fn release(&mut self, key: &CacheKey) {
+    pub(super) fn release(&mut self, key: &CacheKey) {
         if let Some(state) = self.keys.get_mut(key) {
             state.out = None;
         }
         self.tidy(key);
     }
 
+    /// What goes next for the key, whose attempt is over: a mutation that waited, or in time what is pending.
+    pub(super) fn next(&mut self, key: &CacheKey, done: &mut Vec<Finished>) -> Option<(Mutation, Attempt)> {
+        let next = self.next_waiting(key, done);
+        if next.is_none() {
+            self.unhold(key);
+        }
+        next
+    }
+
     /// Rule 3.
-    fn next(&mut self, key: &CacheKey, done: &mut Vec<Finished>) -> Option<(Mutation, Attempt)> {
+    fn next_waiting(&mut self, key: &CacheKey, done: &mut Vec<Finished>) -> Option<(Mutation, Attempt)> {
         let state = self.keys.get_mut(key)?;
         let mut waiting = std::mem::take(&mut state.waiting);
         self.waiting -= waiting.len();
@@ -340,7 +381,12 @@ impl Ledger {
     }
 
     /// Settles a mutation, and those it overtook, by quarantining its key.
-    fn quarantine_mutation(&mut self, mut mutation: Mutation, error: Error, done: &mut Vec<Finished>) {
+    pub(super) fn quarantine_mutation(
+        &mut self,
+        mut mutation: Mutation,
+        error: Error,
+        done: &mut Vec<Finished>,
+    ) {
         let change = std::mem::replace(&mut mutation.change, Change::Remove);
         let key = mutation.key().clone();
         self.expire_out(&key, (mutation.stamp(), change), done);
@@ -348,7 +394,7 @@ impl Ledger {
     }
 
     /// Answers a mutation, and those it overtook, once the lock is released.
-    fn let_go(&mut self, mut mutation: Mutation, result: Settled, done: &mut Vec<Finished>) {
+    pub(super) fn let_go(&mut self, mut mutation: Mutation, result: Settled, done: &mut Vec<Finished>) {
         for overtaken in std::mem::take(&mut mutation.overtaken) {
             let result = result.clone().map(|_| Settlement::Superseded);
             self.let_go(overtaken, result, done);

@@ -87,6 +87,10 @@ pub(crate) enum Settlement {
     Removed(DeleteStatus),
     /// A newer one is settled there.
     Superseded,
+    /// Queued, and shown from there, in a write-behind tier; `held`: a live value of the key was queued before.
+    Queued {
+        held: bool,
+    },
     /// The store holds a newer entry, written by another process.
     Outdated,
 }
@@ -185,6 +189,14 @@ impl Finished {
 
     pub(super) fn result(&self) -> &Settled {
         &self.result
+    }
+
+    /// As [`answer`](Self::answer), with an error if what was to come first has failed.
+    pub(super) fn answer_after(mut self, first: Result<()>) {
+        if let Err(error) = first {
+            self.result = Err(error);
+        }
+        self.answer();
     }
 
     pub(crate) fn answer(self) {

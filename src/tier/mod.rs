@@ -6,6 +6,8 @@
 //! whatever becomes of the message, its key is settled.
 
 mod actor;
+mod backlog;
+mod behind;
 mod breaker;
 mod call;
 mod core;
@@ -18,6 +20,7 @@ pub(crate) mod message;
 mod options;
 mod outdated;
 mod overruled;
+mod pending;
 mod pump;
 mod quarantine;
 mod queue;
@@ -25,8 +28,12 @@ mod repair;
 
 pub(crate) use self::core::TierCore;
 pub(crate) use actor::TierActor;
+pub use backlog::WriteBehindCounts;
+pub(crate) use behind::Accepting;
+pub use behind::WriteBehindInspection;
 pub use breaker::{BreakerOptions, BreakerState};
 pub(crate) use counters::Counters;
 pub use counters::{ReadCounts, WriteCounts};
 pub(crate) use message::{Change, ClearOp, Fill, Message, Mutation, Open, ReadOp, Settled, Settlement};
 pub use options::{ErrorPolicy, Tier, TierOptions};
+pub(crate) use outdated::Surroundings;

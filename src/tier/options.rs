@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::breaker::BreakerOptions;
-use crate::backend::Backend;
+use crate::backend::{Backend, Holds};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::{RestartPolicy, RuntimeHandle};
 use crate::value::BackendLabel;
+use crate::write_behind::WriteBehind;
 
 /// How a tier behaves. Each backend suggests its own defaults ([`Backend::tier_options`]); [`Tier`] changes them.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +39,7 @@ pub struct TierOptions {
     pub residual: Option<Duration>,
     /// Keys in quarantine before the whole tier is bypassed. Default: 10,000.
     pub quarantine: usize,
-    /// The longest life of an entry in this tier. Default: none, but 30 s above a tier whose store is
+    /// The longest life of an entry in this tier. Default: none, but 30 s (5 min with a backplane) above a tier whose store is
     /// [shared](Backend::shared) with other processes, whose writes this tier does not see. `Duration::MAX` is no cap
     /// there either.
     pub ttl_cap: Option<Duration>,
@@ -147,6 +148,9 @@ pub struct Tier {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) label: BackendLabel,
     pub(crate) options: TierOptions,
+    pub(crate) write_behind: Option<WriteBehind>,
+    /// The cap while no backplane tells what other processes write.
+    pub(crate) fallback_cap: Option<Duration>,
 }
 
 impl Tier {
@@ -158,7 +162,7 @@ impl Tier {
     /// A tier on a backend that the application keeps a handle to.
     pub fn from_shared(backend: Arc<dyn Backend>) -> Self {
         let (label, options) = (backend.label(), backend.tier_options());
-        Self { backend, label, options }
+        Self { backend, label, options, write_behind: None, fallback_cap: None }
     }
 
     /// Names the tier; names are unique within a cache.
@@ -308,12 +312,38 @@ impl Tier {
         self
     }
 
+    /// Makes the tier write behind: what is set or removed is acknowledged once it is queued, shown by every read, and
+    /// brought to the store in the background. See [`write_behind`](crate::write_behind). Not for the topmost tier of a
+    /// cache, nor for one that is only read.
+    #[must_use]
+    pub fn write_behind(mut self, write_behind: WriteBehind) -> Self {
+        self.write_behind = Some(write_behind);
+        self
+    }
+
     pub(crate) fn validate(&self, runtime: &RuntimeHandle) -> Result<()> {
         if self.label.as_str().is_empty() {
             return Err(Error::new(ErrorKind::Config, "a tier's label is empty; name it with `Tier::label`"));
         }
+        let behind = || match &self.write_behind {
+            Some(_) if self.options.read_only => {
+                let message =
+                    "a tier that is only read cannot write behind; drop `read_only` or `write_behind`";
+                Err(Error::new(ErrorKind::Config, message))
+            }
+            Some(write_behind)
+                if write_behind.options.is_journaled() && self.backend.holds() != Holds::Bytes =>
+            {
+                let message =
+                    "the journal keeps bytes, and this tier holds decoded values; use `WriteBehind::memory`";
+                Err(Error::new(ErrorKind::Config, message))
+            }
+            Some(write_behind) => write_behind.options.validate(),
+            None => Ok(()),
+        };
         self.options
             .validate()
+            .and_then(|()| behind())
             .and_then(|()| self.backend.validate())
             .and_then(|()| self.backend.suits(runtime))
             .map_err(|e| e.at_tier(&self.label))
@@ -331,6 +361,7 @@ impl fmt::Debug for Tier {
         f.debug_struct("Tier")
             .field("label", &self.label)
             .field("options", &self.options)
+            .field("write_behind", &self.write_behind)
             .finish_non_exhaustive()
     }
 }

@@ -31,7 +31,7 @@ impl TierCore {
 
     /// Sends what waits, as far as calls may be in flight.
     pub(crate) fn pump(self: &Arc<Self>) {
-        while self.send_reads() || self.send_writes() {}
+        while self.send_reads() || self.send_writes() || self.send_behind() {}
         self.room.wake();
     }
 
@@ -99,7 +99,7 @@ impl TierCore {
     /// Drops jobs that were settled by their callers' deadline while they waited, and fills that are void by now.
     fn drop_settled(self: &Arc<Self>, batch: Vec<Job>) -> Vec<Job> {
         let (batch, dropped): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| match &job.work {
-            Work::Repair(_) => true,
+            Work::Repair(_) | Work::Behind(_) => true,
             // Also one that is out no longer because one that it overtook has timed out: it is what the key is to show.
             Work::Mutation(mutation) => {
                 let ledger = lock(&self.ledger);
@@ -143,7 +143,7 @@ impl TierCore {
     }
 
     /// Whether a call may be sent to the backend now.
-    fn admit(&self) -> Result<Admission> {
+    pub(super) fn admit(&self) -> Result<Admission> {
         if self.is_stuck() {
             return Err(Error::new(
                 ErrorKind::Unavailable,
@@ -165,7 +165,7 @@ impl TierCore {
     /// Ends a job whose attempt returned in time or was never sent.
     pub(super) fn finish(self: &Arc<Self>, job: Job, result: Result<Settlement>) {
         // First of all: when whoever waits is told, nothing older is left above.
-        self.note_outdated(job.key(), job.value_stamp(), &result);
+        self.note_answer(job.key(), job.carried(), &result);
         let Job { work, attempt } = job;
         let next = match work {
             Work::Mutation(mutation) => {
@@ -188,6 +188,10 @@ impl TierCore {
                 self.with_ledger(|ledger, _| ledger.repaired(&repair.key, attempt, result.is_ok()));
                 None
             }
+            Work::Behind(sending) => {
+                let at = self.moment();
+                self.with_ledger(|ledger, done| ledger.brought(sending, attempt, result, at, done))
+            }
         };
         self.send_next(next);
     }
@@ -209,6 +213,12 @@ impl TierCore {
                 self.count_repair(false);
                 self.with_ledger(|ledger, _| ledger.repair_overdue(&repair.key, attempt));
             }
+            Work::Behind(sending) => {
+                let at = self.moment();
+                let next =
+                    self.with_ledger(|ledger, done| ledger.brought_late(sending, attempt, error, at, done));
+                self.send_next(next);
+            }
         }
     }
 
@@ -217,7 +227,7 @@ impl TierCore {
         self.with_ledger(|ledger, _| ledger.late(key, attempt, confirmed));
     }
 
-    fn send_next(&self, next: Option<(Mutation, Attempt)>) {
+    pub(super) fn send_next(&self, next: Option<(Mutation, Attempt)>) {
         if let Some((mutation, attempt)) = next {
             lock(&self.queue).push_write(Job { work: Work::Mutation(mutation), attempt });
         }

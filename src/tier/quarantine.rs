@@ -23,6 +23,16 @@ pub(super) struct Quarantine {
     repair: Option<(Attempt, Stamp)>,
 }
 
+impl Quarantine {
+    /// Ends it, for a pending change takes its place. Returns the weight it held, the change it wanted, and the attempts
+    /// that may still be applied, a repair under way among them.
+    pub(super) fn end(self) -> (usize, Change, Vec<Attempt>) {
+        let Self { want: (_, change), mut late, repair } = self;
+        late.extend(repair.map(|(attempt, _)| attempt));
+        (change.weight(), change, late)
+    }
+}
+
 /// A quarantined key to be written again.
 pub(super) struct Repair {
     pub(super) key: CacheKey,
@@ -45,6 +55,16 @@ impl Ledger {
             return;
         }
         let state = self.keys.entry(key.clone()).or_default();
+        if let Some(pending) = &mut state.pending {
+            if pending.stamp.time >= stamp.time {
+                // Older than what the key shows, which is not sent before this can no longer be applied.
+                pending.late.extend(late.filter(|_| !self.compares));
+                return self.dropped.push(change);
+            }
+            let older = self.supersede(key);
+            self.enter_quarantine(key, stamp, change, late);
+            return self.extend_late(key, older);
+        }
         state.settled = state.settled.max(stamp.time);
         // An attempt of this key that is still out may be applied as well.
         let late = late.or(state.out.take());
@@ -81,6 +101,15 @@ impl Ledger {
         }
     }
 
+    /// Adds attempts that may still be applied to the key's quarantine.
+    pub(super) fn extend_late(&mut self, key: &CacheKey, late: Vec<Attempt>) {
+        if let Some(quarantine) = self.keys.get_mut(key).and_then(|state| state.quarantine.as_mut()) {
+            quarantine
+                .late
+                .extend(late.into_iter().filter(|_| !self.compares && !planted(Plant::LiftAtConfirmation)));
+        }
+    }
+
     /// Whether the key reads as a miss.
     pub(super) fn is_quarantined(&self, key: &CacheKey) -> bool {
         self.keys.get(key).is_some_and(|state| state.quarantine.is_some())
@@ -88,6 +117,9 @@ impl Ledger {
 
     /// A late attempt returned (or its residual time is over); `confirmed`: with which change applied.
     pub(super) fn late(&mut self, key: &CacheKey, attempt: Attempt, confirmed: Option<Stamp>) {
+        if self.pending_late(key, attempt, confirmed) {
+            return;
+        }
         let Some(state) = self.keys.get_mut(key) else { return };
         let Some(quarantine) = &mut state.quarantine else { return };
         quarantine.late.retain(|&late| late != attempt);
@@ -121,6 +153,9 @@ impl Ledger {
 
     /// A repair returned in time.
     pub(super) fn repaired(&mut self, key: &CacheKey, attempt: Attempt, confirmed: bool) {
+        if self.pending_late(key, attempt, None) {
+            return; // a newer change lifted the quarantine meanwhile, and waited for this
+        }
         let Some(quarantine) = self.keys.get_mut(key).and_then(|state| state.quarantine.as_mut()) else {
             return;
         };

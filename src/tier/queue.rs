@@ -5,8 +5,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::backlog::Sending;
 use super::ledger::Attempt;
 use super::message::{Change, Fill, Mutation, ReadOp};
+use super::outdated::Carried;
 use super::quarantine::Repair;
 use crate::key::{CacheKey, KeyHash};
 use crate::observe::trace::Caller;
@@ -37,6 +39,8 @@ pub(super) enum Work {
     Mutation(Mutation),
     Fill(Fill),
     Repair(Repair),
+    /// A pending change of a write-behind tier.
+    Behind(Sending),
 }
 
 impl Job {
@@ -45,6 +49,7 @@ impl Job {
             Work::Mutation(mutation) => mutation.key(),
             Work::Fill(fill) => &fill.key,
             Work::Repair(repair) => &repair.key,
+            Work::Behind(sending) => &sending.key,
         }
     }
 
@@ -52,7 +57,7 @@ impl Job {
     pub(super) fn caller(&self) -> Option<&Caller> {
         match &self.work {
             Work::Mutation(mutation) => Some(&mutation.caller),
-            Work::Fill(_) | Work::Repair(_) => None,
+            Work::Fill(_) | Work::Repair(_) | Work::Behind(_) => None,
         }
     }
 
@@ -61,6 +66,7 @@ impl Job {
         let change = match &self.work {
             Work::Mutation(mutation) => &mutation.change,
             Work::Repair(repair) => &repair.change,
+            Work::Behind(sending) => &sending.change,
             Work::Fill(fill) => return Some(&fill.entry),
         };
         match change {
@@ -69,11 +75,11 @@ impl Job {
         }
     }
 
-    /// When what it stores or removes was written.
-    pub(super) fn value_stamp(&self) -> Stamp {
+    /// What its store's answer is about.
+    pub(super) fn carried(&self) -> Carried {
         match &self.work {
-            Work::Fill(fill) => fill.entry.meta.stamp,
-            Work::Mutation(_) | Work::Repair(_) => self.stamp(),
+            Work::Fill(fill) => Carried { stamp: fill.entry.meta.stamp, changes: false },
+            Work::Mutation(_) | Work::Repair(_) | Work::Behind(_) => Carried { stamp: self.stamp(), changes: true },
         }
     }
 
@@ -82,6 +88,7 @@ impl Job {
         match &self.work {
             Work::Mutation(mutation) => mutation.stamp(),
             Work::Repair(repair) => repair.stamp,
+            Work::Behind(sending) => sending.stamp,
             Work::Fill(_) => Stamp::ZERO,
         }
     }
@@ -91,6 +98,7 @@ impl Job {
         match &self.work {
             Work::Mutation(mutation) => (mutation.stamp(), mutation.change.clone()),
             Work::Repair(repair) => (repair.stamp, repair.change.clone()),
+            Work::Behind(sending) => (sending.stamp, sending.change.clone()),
             Work::Fill(_) => (Stamp::ZERO, Change::Remove),
         }
     }

@@ -42,6 +42,25 @@ impl TierCore {
     }
 }
 
+#[cfg(feature = "backplane")]
+impl TierCore {
+    /// Drops everything up to `stamp`. What is on its way here is void: the caller holds the fences.
+    pub(crate) async fn drop_all(self: &Arc<Self>, stamp: Stamp) {
+        let _count = CallCount::begin(self);
+        let hide = || self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
+        if self.port.is_none() {
+            // At once, and for good: such a store may take its time, and what it holds outlives the process.
+            hide();
+        }
+        let call = std::panic::AssertUnwindSafe(self.backend.clear(&Scope::All, stamp));
+        let call = futures_util::FutureExt::catch_unwind(call);
+        let deadline = self.runtime.now().after(self.options.write_deadline);
+        if !matches!(self.runtime.deadline(deadline, call).await, Some(Ok(Ok(())))) {
+            hide();
+        }
+    }
+}
+
 /// Should the repair task die of a panic, another one takes over.
 struct Running(Weak<TierCore>);
 
@@ -122,7 +141,9 @@ async fn recover(core: &Arc<TierCore>) -> bool {
             true
         };
     }
-    let stamp = core.order.clock.mint(core.runtime.wall());
+    let mut stamp = core.order.clock.mint(core.runtime.wall());
+    // The number itself is kept for what is pending, which is written after this and has to show.
+    stamp.time -= 1;
     if !clear_in_time(core, &Scope::All, stamp).await || !answers(core).await {
         return false;
     }

@@ -40,7 +40,8 @@ const ENCODINGS: [(bool, bool); 4] = [(false, false), (false, true), (true, fals
 
 async fn open(world: &World, store: &Store) -> (Cache, Region<Order, u64>) {
     // Real clocks would move the limits.
-    let codec = CodecOptions::default().inline_encode(16 << 10).inline_compress(4 << 10).inline_decode(16 << 10);
+    let codec =
+        CodecOptions::default().inline_encode(16 << 10).inline_compress(4 << 10).inline_decode(16 << 10);
     let builder = Cache::builder(world.runtime.clone()).tier(store.tier()).codec(codec);
     let cache = builder.build().await.unwrap();
     let region = cache.region("orders").no_expiry().build().unwrap();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tierkeep::codec::{
-    CodecOptions, Codecs, Encoded, Format, PassthroughCompressor, PostcardFormat, Visit, ZstdCompressor, frame,
-    value_type,
+    CodecOptions, Codecs, Encoded, Format, PassthroughCompressor, PostcardFormat, Visit, ZstdCompressor,
+    frame, value_type,
 };
 use tierkeep::{Object, Result};
 

@@ -5,13 +5,16 @@
 //! what was wrong; [`shrink`] looks for a shorter workload that is still wrong. `cargo run --release -p tierkeep-sim
 //! --example explore` does it for thousands of seeds; `tests/exploration.rs` for a thousand.
 
+mod behind;
 mod freshest;
 mod scenario;
 mod shrink;
 mod tiers;
+mod witness;
 mod world;
 
 pub use crate::history::Violation;
+pub use behind::BehindPlan;
 pub use freshest::newest_stamp_wins;
 pub use scenario::{Kind, Loader, Scenario, Step, StepKind, TierPlan};
 pub use shrink::shrink;

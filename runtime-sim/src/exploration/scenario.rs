@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tierkeep::composition::{ReadPolicy, WritePolicy};
 
+use super::behind::BehindPlan;
 use crate::faults::Fault;
 use crate::rng::Rng;
 
@@ -65,6 +66,8 @@ pub struct TierPlan {
     pub quarantine: usize,
     #[expect(missing_docs, reason = "as the first")]
     pub ttl_cap: Option<Duration>,
+    /// How it writes behind, if it does.
+    pub behind: Option<BehindPlan>,
     /// What goes wrong, how often.
     pub rates: Vec<(Fault, f64)>,
 }
@@ -207,15 +210,15 @@ impl Scenario {
     }
 }
 
-fn chance(rng: &mut Rng, p: f64) -> bool {
+pub(super) fn chance(rng: &mut Rng, p: f64) -> bool {
     rng.unit() < p
 }
 
-fn millis(rng: &mut Rng, low: u64, high: u64) -> Duration {
+pub(super) fn millis(rng: &mut Rng, low: u64, high: u64) -> Duration {
     Duration::from_millis(low + rng.below(high - low + 1))
 }
 
-fn micros(rng: &mut Rng, most: u64) -> Duration {
+pub(super) fn micros(rng: &mut Rng, most: u64) -> Duration {
     // Mostly short, so that steps meet; now and then long.
     let most = [most / 20, most / 4, most][rng.index(3)];
     Duration::from_micros(rng.below(most + 1))
@@ -302,6 +305,7 @@ fn tier(rng: &mut Rng, index: usize, calm: bool, lying: bool) -> TierPlan {
         concurrency: 1 + rng.index(4),
         quarantine: [1, 2, 100, 100][rng.index(4)],
         ttl_cap: chance(rng, 0.2).then(|| millis(rng, 5, 200)),
+        behind: None,
         rates,
     }
 }

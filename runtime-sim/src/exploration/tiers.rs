@@ -9,6 +9,7 @@ use tierkeep::runtime::{RestartPolicy, RuntimeHandle};
 use tierkeep::{BackendResult, BreakerOptions, CacheKey, CacheValue, DeleteStatus, Raw, Tier};
 
 use super::scenario::{Kind, TierPlan};
+use super::witness::Witness;
 use super::world::lock;
 use crate::faults::{FaultPlan, Faulty};
 use crate::map_backend::MapBackend;
@@ -16,11 +17,15 @@ use crate::map_backend::MapBackend;
 /// How often a tier's actor is restarted within the window of its policy.
 pub(super) const RESTARTS: u32 = 3;
 
+/// The stores of write-behind tiers, by the tier's index.
+pub(super) type Stores = Mutex<BTreeMap<usize, Witness>>;
+
 pub(super) fn build(
     plan: &TierPlan,
     index: usize,
     runtime: &RuntimeHandle,
     plans: &Mutex<Vec<FaultPlan>>,
+    stores: &Stores,
 ) -> Tier {
     let mut tier = match plan.kind {
         Kind::Entries(n) => Tier::new(MemoryBackend::entries(n)),
@@ -32,7 +37,14 @@ pub(super) fn build(
                 faults.rate(fault, rate);
             }
             lock(plans).push(faults.clone());
-            Tier::new(Faulty::new(MapBackend::new(), runtime, &faults))
+            match &plan.behind {
+                // One that the next cache finds as this one leaves it.
+                Some(_) => {
+                    let store = lock(stores).entry(index).or_default().clone();
+                    Tier::new(Faulty::new(store, runtime, &faults))
+                }
+                None => Tier::new(Faulty::new(MapBackend::new(), runtime, &faults)),
+            }
         }
     };
     tier = tier
@@ -58,6 +70,9 @@ pub(super) fn build(
             backoff_max: Duration::from_millis(50),
             retry: Duration::from_millis(200),
         });
+    if let Some(behind) = &plan.behind {
+        tier = tier.write_behind(behind.build());
+    }
     match plan.ttl_cap {
         Some(cap) => tier.ttl_cap(cap),
         None => tier,

@@ -11,8 +11,9 @@ use tierkeep::composition::{ReadPolicy, RefillPolicy, WritePolicy};
 use tierkeep::runtime::{ActorState, RuntimeHandle, TaskError};
 use tierkeep::{Cache, EventKind, EventStream, FenceCounts, Hit, Region, Timestamp};
 
-use super::scenario::{Loader, Scenario, Step, StepKind};
-use super::tiers::{RESTARTS, build};
+use super::behind::{self, BehindPlan};
+use super::scenario::{Loader, Scenario, Step, StepKind, TierPlan};
+use super::tiers::{RESTARTS, Stores, build};
 use crate::faults::{Fault, FaultPlan};
 use crate::history::{Change, History, Read, Violation};
 use crate::options::SimOptions;
@@ -94,6 +95,9 @@ struct Watch {
     /// By row and value: when it was loaded.
     loads: HashMap<(u64, u64), Loads>,
     next_value: u64,
+    /// Mutations under way, and all there have been.
+    mutating: usize,
+    mutations: u64,
     outcome: Outcome,
 }
 
@@ -142,8 +146,14 @@ fn name(fault: Fault) -> &'static str {
     }
 }
 
-async fn play(scenario: Scenario, sim: crate::SimRuntime, plans: Arc<Mutex<Vec<FaultPlan>>>) -> Outcome {
-    let runtime = RuntimeHandle::new(sim.clone());
+type Plans = Arc<Mutex<Vec<FaultPlan>>>;
+
+async fn open(
+    scenario: &Scenario,
+    runtime: &RuntimeHandle,
+    plans: &Plans,
+    stores: &Stores,
+) -> tierkeep::Result<Cache> {
     let mut builder = Cache::builder(runtime.clone())
         .read_policy(scenario.read)
         .write_policy(scenario.write)
@@ -152,22 +162,22 @@ async fn play(scenario: Scenario, sim: crate::SimRuntime, plans: Arc<Mutex<Vec<F
         .refill_lane(scenario.refill_lane)
         .codec(CodecOptions::default());
     for (index, plan) in scenario.tiers.iter().enumerate() {
-        builder = builder.tier(build(plan, index, &runtime, &plans));
+        builder = builder.tier(build(plan, index, runtime, plans, stores));
     }
-    let cache = match builder.build().await {
+    builder.build().await
+}
+
+async fn play(scenario: Scenario, sim: crate::SimRuntime, plans: Plans) -> Outcome {
+    let runtime = RuntimeHandle::new(sim.clone());
+    let stores = Stores::default();
+    let cache = match open(&scenario, &runtime, &plans, &stores).await {
         Ok(cache) => cache,
         Err(error) => return broken(format!("the cache did not build: {error}")),
     };
     cache.watch_fences();
     let events = Mutex::new(cache.events_with(usize::MAX));
-    let open = |name: &str| {
-        let region = cache.region::<Row, u64>(name).load_deadline(scenario.load_deadline);
-        match scenario.ttl {
-            Some(ttl) => region.ttl(ttl).build(),
-            None => region.no_expiry().build(),
-        }
-    };
-    let (Ok(set_rows), Ok(db_rows)) = (open("set"), open("db")) else {
+    let (Ok(set_rows), Ok(db_rows)) = (region(&cache, &scenario, "set"), region(&cache, &scenario, "db"))
+    else {
         return broken("a region did not open".to_owned());
     };
     let (history, mut watch) = (History::new(), Watch::default());
@@ -192,8 +202,20 @@ async fn play(scenario: Scenario, sim: crate::SimRuntime, plans: Arc<Mutex<Vec<F
     world.rest().await;
     world.converge().await;
     world.count_engine();
-    let _ = world.cache.shutdown(Duration::from_secs(10)).await;
+    if world.scenario.tiers.iter().any(|tier| tier.behind.is_some()) {
+        world.outlive(&plans, &stores).await;
+    } else {
+        let _ = world.cache.shutdown(Duration::from_secs(10)).await;
+    }
     std::mem::take(&mut lock(&world.watch).outcome)
+}
+
+fn region(cache: &Cache, scenario: &Scenario, name: &str) -> tierkeep::Result<Region<Row, u64>> {
+    let region = cache.region::<Row, u64>(name).load_deadline(scenario.load_deadline);
+    match scenario.ttl {
+        Some(ttl) => region.ttl(ttl).build(),
+        None => region.no_expiry().build(),
+    }
 }
 
 fn broken(what: String) -> Outcome {
@@ -230,6 +252,24 @@ struct Loading<'w> {
     world: &'w World,
     key: u64,
     value: u64,
+}
+
+/// A mutation under way.
+struct Mutating<'w>(&'w World);
+
+impl<'w> Mutating<'w> {
+    fn begin(world: &'w World) -> Self {
+        let mut watch = world.watch();
+        watch.mutating += 1;
+        watch.mutations += 1;
+        Self(world)
+    }
+}
+
+impl Drop for Mutating<'_> {
+    fn drop(&mut self) {
+        self.0.watch().mutating -= 1;
+    }
 }
 
 impl<'w> Loading<'w> {
@@ -310,7 +350,11 @@ impl World {
     fn allowed(&self, kind: &StepKind) -> Duration {
         let tiers = &self.scenario.tiers;
         let reads = || tiers.iter().map(|tier| tier.read_deadline);
-        let writes = || tiers.iter().map(|tier| tier.write_deadline);
+        let writes = || {
+            let block = |tier: &TierPlan| tier.behind.as_ref().map(BehindPlan::longest).unwrap_or_default();
+            // Written through, it may wait for the mailbox too.
+            tiers.iter().map(move |tier| tier.write_deadline + block(tier))
+        };
         let in_turn: Duration = reads().sum();
         let read = match self.scenario.read {
             ReadPolicy::Sequential => in_turn,
@@ -362,6 +406,7 @@ impl World {
             StepKind::SetMany(keys) => self.set(keys, None).await,
             StepKind::Remove(key) => {
                 // Of a row it says nothing: the next load may bring the same value back.
+                let _mutating = Mutating::begin(self);
                 let change = (*key < self.scenario.sets).then(|| self.history.begin(*key, None));
                 let _ = self.region(*key).remove(key).await;
                 self.complete(change);
@@ -375,8 +420,12 @@ impl World {
             }
             StepKind::ClearAll => {
                 let changes = self.begin_clear();
+                let alone = self.alone();
                 let _ = self.cache.clear().await;
                 self.complete(changes);
+                if alone.is_some() && alone == self.alone() {
+                    self.check_cleared();
+                }
             }
             StepKind::CrashTier(tier) => {
                 self.crash(*tier);
@@ -400,6 +449,63 @@ impl World {
         }
     }
 
+    /// How many mutations there have been, if none is under way.
+    fn alone(&self) -> Option<u64> {
+        let watch = self.watch();
+        (watch.mutating == 0).then_some(watch.mutations)
+    }
+
+    /// Everything was cleared, and nothing came meanwhile: nothing is queued.
+    fn check_cleared(&self) {
+        for tier in self.cache.inspect().tiers {
+            let queued = tier.write_behind.map_or(0, |queue| queue.queued);
+            if queued > 0 {
+                let what = format!("{}: {queued} writes are queued after a clear", tier.label);
+                self.violation(Violation::Unaccounted { what });
+            }
+        }
+    }
+
+    /// Ends the cache, and holds what its stores have against the history as the next process would find it; then ends
+    /// that one in the midst of its work.
+    async fn outlive(&self, plans: &Plans, stores: &Stores) {
+        for wrong in behind::end(&self.cache, Duration::from_secs(10), true).await {
+            self.violation(wrong);
+        }
+        for (index, store) in lock(stores).iter() {
+            for what in store.disordered().into_iter().filter(|_| !self.scenario.lying) {
+                self.violation(Violation::Disagree {
+                    what: format!("t{index} was written out of order: {what}"),
+                });
+            }
+        }
+        let mut scenario = self.scenario.clone();
+        scenario.tiers.iter_mut().for_each(|tier| tier.rates.clear());
+        let Ok(next) = open(&scenario, &self.runtime, plans, stores).await else {
+            return self.violation(Violation::Restless { what: "the next cache did not build".to_owned() });
+        };
+        let (Ok(set_rows), Ok(_)) = (region(&next, &scenario, "set"), region(&next, &scenario, "db")) else {
+            return self.violation(Violation::Restless { what: "a region did not open again".to_owned() });
+        };
+        for key in 0..scenario.sets {
+            let read = self.begin_read();
+            let hit = set_rows.get(&key).await;
+            self.check(key, hit.as_ref(), read);
+        }
+        for (plan, rates) in lock(plans).iter().rev().zip(self.scenario.tiers.iter().rev().map(|t| &t.rates))
+        {
+            rates.iter().for_each(|&(fault, rate)| plan.rate(fault, rate));
+        }
+        let rows = (0..4 * scenario.sets).map(|n| (n % scenario.sets, Row { id: n, padding: Vec::new() }));
+        for (key, row) in rows {
+            let _ = set_rows.set(&key, row).await;
+        }
+        let within = Duration::from_millis(self.runtime.random() % 60);
+        for wrong in behind::end(&next, within, false).await {
+            self.violation(wrong);
+        }
+    }
+
     fn crash(&self, tier: usize) -> bool {
         let struck = self.cache.crash_tier(&format!("t{tier}"));
         self.watch().strike("crash_tier", u64::from(struck));
@@ -407,6 +513,7 @@ impl World {
     }
 
     async fn set(&self, keys: &[u64], ttl: Option<Duration>) {
+        let _mutating = Mutating::begin(self);
         let mut unique: Vec<u64> = keys.to_vec();
         unique.sort_unstable();
         unique.dedup();
@@ -430,6 +537,7 @@ impl World {
 
     /// As an application does: the database first, then the cache.
     async fn update(&self, key: u64) {
+        let _mutating = Mutating::begin(self);
         let value = self.watch().fresh();
         let change = self.history.begin(key, Some(value));
         // From here on loads may see the new row, although the old one is still cached.
@@ -532,6 +640,9 @@ impl World {
         let end = self.runtime.now().after(REST);
         loop {
             let restless = self.restless();
+            for wrong in behind::unaccounted(&self.cache) {
+                self.violation(wrong);
+            }
             if restless.is_empty() {
                 return;
             }
@@ -552,9 +663,10 @@ impl World {
         for tier in &inspection.tiers {
             let busy =
                 tier.mailbox + tier.queued + tier.calls + tier.quarantined + tier.ledger + tier.blocking_jobs;
-            if busy > 0 || tier.bypassed || tier.state != ActorState::Running {
+            let queued = tier.write_behind.as_ref().map_or(0, |queue| queue.queued + queue.letters_waiting);
+            if busy + queued > 0 || tier.bypassed || tier.state != ActorState::Running {
                 restless.push(format!(
-                    "{}: {:?} mailbox={} queued={} calls={} quarantined={} ledger={} jobs={} bypassed={}",
+                    "{}: {:?} behind={queued} mailbox={} queued={} calls={} quarantined={} ledger={} jobs={} bypassed={}",
                     tier.label,
                     tier.state,
                     tier.mailbox,

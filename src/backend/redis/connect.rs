@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
+#[cfg(feature = "backplane")]
+use redis::aio::PubSubStream;
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo};
 
 use super::credentials::{Credentials, CredentialsProvider};
@@ -38,11 +40,22 @@ impl Connector {
         self.within(runtime, attempt(info, None)).await
     }
 
-    async fn within(
+    /// Connects to `info` to listen to a channel, within the timeout. Where [`connect`](Self::connect) may be called.
+    #[cfg(feature = "backplane")]
+    pub(super) async fn listen(
         &self,
         runtime: &RuntimeHandle,
-        attempt: impl Future<Output = Result<MultiplexedConnection>>,
-    ) -> Result<MultiplexedConnection> {
+        info: ConnectionInfo,
+        channel: &str,
+    ) -> Result<PubSubStream> {
+        self.within(runtime, async { listen(info, self.credentials().await?, channel).await }).await
+    }
+
+    async fn within<T>(
+        &self,
+        runtime: &RuntimeHandle,
+        attempt: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let deadline = runtime.now().after(self.timeout);
         match runtime.deadline(deadline, attempt).await {
             Some(result) => result,
@@ -62,30 +75,59 @@ impl Connector {
 }
 
 async fn attempt(info: ConnectionInfo, credentials: Option<Credentials>) -> Result<MultiplexedConnection> {
-    prepare_tls(&info);
-    let mut settings = info.redis_settings().clone();
-    if let Some(credentials) = &credentials {
-        settings = settings.set_password(&credentials.password);
-        if let Some(username) = &credentials.username {
-            settings = settings.set_username(username);
-        }
-    }
-    let secrets = [settings.password().map(str::to_owned), settings.username().map(str::to_owned)];
-    let address = info.addr().to_string();
+    let login = Login::new(info, credentials);
     // The engine's deadlines hold for calls, ours for the attempt: the crate needs no timers of its own.
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-    let client = Client::open(info.set_redis_settings(settings));
-    let connected = match client {
+    let connected = match Client::open(login.info.clone()) {
         Ok(client) => client.get_multiplexed_async_connection_with_config(&config).await,
         Err(error) => Err(error),
     };
-    connected.map_err(|error| {
-        let mut text = failure::text(&error);
-        for secret in secrets.into_iter().flatten().filter(|secret| !secret.is_empty()) {
-            text = text.replace(&secret, "…");
+    connected.map_err(|error| login.failed(&error))
+}
+
+#[cfg(feature = "backplane")]
+async fn listen(
+    info: ConnectionInfo,
+    credentials: Option<Credentials>,
+    channel: &str,
+) -> Result<PubSubStream> {
+    let login = Login::new(info, credentials);
+    let listening = async {
+        let mut connection = Client::open(login.info.clone())?.get_async_pubsub().await?;
+        connection.subscribe(channel).await?;
+        Ok(connection.into_on_message())
+    };
+    listening.await.map_err(|error| login.failed(&error))
+}
+
+/// Where to connect and as whom, and how to say that it failed without telling more.
+struct Login {
+    info: ConnectionInfo,
+    secrets: [Option<String>; 2],
+}
+
+impl Login {
+    fn new(info: ConnectionInfo, credentials: Option<Credentials>) -> Self {
+        prepare_tls(&info);
+        let mut settings = info.redis_settings().clone();
+        if let Some(credentials) = &credentials {
+            settings = settings.set_password(&credentials.password);
+            if let Some(username) = &credentials.username {
+                settings = settings.set_username(username);
+            }
         }
+        let secrets = [settings.password().map(str::to_owned), settings.username().map(str::to_owned)];
+        Self { info: info.set_redis_settings(settings), secrets }
+    }
+
+    fn failed(&self, error: &redis::RedisError) -> Error {
+        let mut text = failure::text(error);
+        for secret in self.secrets.iter().flatten().filter(|secret| !secret.is_empty()) {
+            text = text.replace(secret, "…");
+        }
+        let address = self.info.addr();
         Error::new(ErrorKind::Unavailable, format!("cannot connect to Redis at {address}: {text}"))
-    })
+    }
 }
 
 /// rustls wants a crypto provider to be chosen for the process; where nobody has, ring it is.

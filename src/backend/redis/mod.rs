@@ -3,6 +3,8 @@
 //! A batch goes `store` (with `reading`, `writing` and `clears`) -> `servers` -> `node`; `script` is what runs inside the
 //! server, `stored` what stands there, `keyspace` under which name.
 
+#[cfg(feature = "backplane")]
+mod backplane;
 mod builder;
 mod clears;
 #[cfg(feature = "redis-cluster")]
@@ -34,6 +36,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "backplane")]
+pub use backplane::RedisBackplane;
 pub use builder::RedisBuilder;
 pub use credentials::{Credentials, CredentialsProvider};
 pub use driver::RedisDriver;
@@ -233,6 +237,11 @@ impl Backend for RedisBackend {
             concurrency: 2,
             ..TierOptions::default()
         }
+    }
+
+    fn residual(&self) -> Option<Duration> {
+        // Where stamps are compared, what arrives late is refused; else it may be applied as long as TCP keeps trying.
+        Some(if self.0.options.compare { Duration::ZERO } else { Duration::from_secs(30) })
     }
 
     fn suits(&self, runtime: &RuntimeHandle) -> BackendResult<()> {

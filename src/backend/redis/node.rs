@@ -9,8 +9,12 @@ use event_listener::Event;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use redis::aio::MultiplexedConnection;
+#[cfg(feature = "backplane")]
+use redis::aio::PubSubStream;
 use redis::{Cmd, Pipeline, RedisError, Value};
 
+#[cfg(feature = "backplane")]
+use super::connect::Connector;
 use super::failure;
 use super::shared::Shared;
 use super::state::{ConnectionState, Counts};
@@ -108,6 +112,17 @@ impl Node {
         let answers = answer.map_err(|error| self.failed(&live, &error))?;
         self.look(&live, &answers);
         if answers.len() == pipeline.len() { Ok(answers) } else { Err(failure::unexpected("a pipeline")) }
+    }
+
+    /// A connection of its own that hears a channel.
+    #[cfg(feature = "backplane")]
+    pub(super) async fn listen(
+        &self,
+        connector: &Connector,
+        runtime: &RuntimeHandle,
+        channel: &str,
+    ) -> Result<PubSubStream> {
+        self.target.listen(connector, runtime, channel).await
     }
 
     /// Tries to connect at once, whatever the backoff says, and waits for the outcome.

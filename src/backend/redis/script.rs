@@ -32,6 +32,11 @@ local function head(key)
   if type(found) == 'string' then return found end
   return '?' -- another type of value
 end
+local function believable(hi)
+  -- Bytes that were damaged can say any time: one that no clock shows yet must not keep a key from being written.
+  local now = redis.call('TIME')
+  return hi <= math.floor((now[1] * 1000 + now[2] / 1000) / 65536) + 55
+end
 local function live(found)
   local magic, kind = byte(found, 1, 2)
   return magic and not (magic == 199 and kind == 68)
@@ -42,7 +47,8 @@ end
     };
 }
 
-/// Stores each value unless a newer stamp stands there. An empty value removes what has no stamp.
+/// Stores each value unless a newer stamp stands there. An empty value removes what has no stamp. A stamp that is more
+/// than an hour ahead of the store's clock is not believed.
 ///
 /// KEYS: names. ARGV: the guards' prefix, their life in ms, then per key the value and its life in ms or nothing.
 /// Answers per key: 1 or 0 (whether something was there), the newer stamp, or an error.
@@ -64,7 +70,7 @@ for i, key in ipairs(KEYS) do
     local l, h, n = stamp(value)
     newer = hi > h or (hi == h and (lo > l or (lo == l and node > n)))
   end
-  if newer then
+  if newer and believable(hi) then
     answers[i] = struct.pack('<I4I4I4', lo, hi, node)
   else
     local done = true

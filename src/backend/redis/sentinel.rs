@@ -38,7 +38,12 @@ impl Sentinels {
         }
     }
 
-    async fn master(&self, connector: &Connector, runtime: &RuntimeHandle) -> Result<ConnectionInfo> {
+    /// Where the master is.
+    pub(super) async fn master(
+        &self,
+        connector: &Connector,
+        runtime: &RuntimeHandle,
+    ) -> Result<ConnectionInfo> {
         let mut ask = redis::cmd("SENTINEL");
         ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
         let mut failed = None;

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "backplane")]
+use redis::aio::PubSubStream;
 use redis::{Cmd, Value};
 
 #[cfg(feature = "redis-cluster")]
 use super::cluster::Cluster;
+#[cfg(feature = "backplane")]
+use super::connect::Connector;
 use super::failure;
 use super::node::Node;
 use super::script::Lua;
@@ -13,6 +17,8 @@ use super::shared::Shared;
 use super::state::ConnectionState;
 use super::target::Target;
 use crate::error::Result;
+#[cfg(feature = "backplane")]
+use crate::runtime::RuntimeHandle;
 
 pub(super) enum Servers {
     One(Arc<Node>),
@@ -85,6 +91,27 @@ impl Servers {
             }
         }
         answers
+    }
+
+    /// A connection that hears a channel: to the server, or to whichever master of the cluster takes it first, beginning
+    /// with a random one.
+    #[cfg(feature = "backplane")]
+    pub(super) async fn listen(
+        &self,
+        connector: &Connector,
+        runtime: &RuntimeHandle,
+        channel: &str,
+    ) -> Result<PubSubStream> {
+        let nodes = self.all().await?;
+        let first = usize::try_from(runtime.random() % nodes.len().max(1) as u64).unwrap_or(0);
+        let mut failed = failure::unexpected("the map of the cluster");
+        for node in nodes.iter().cycle().skip(first).take(nodes.len()) {
+            match node.listen(connector, runtime, channel).await {
+                Ok(messages) => return Ok(messages),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
     }
 
     /// Every server that has keys of its own.

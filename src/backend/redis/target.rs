@@ -2,6 +2,8 @@
 
 use redis::ConnectionInfo;
 use redis::aio::MultiplexedConnection;
+#[cfg(feature = "backplane")]
+use redis::aio::PubSubStream;
 
 use super::connect::Connector;
 #[cfg(feature = "redis-sentinel")]
@@ -16,6 +18,22 @@ pub(super) enum Target {
 }
 
 impl Target {
+    /// A connection that hears a channel.
+    #[cfg(feature = "backplane")]
+    pub(super) async fn listen(
+        &self,
+        connector: &Connector,
+        runtime: &RuntimeHandle,
+        channel: &str,
+    ) -> Result<PubSubStream> {
+        let info = match self {
+            Self::Address(info) => info.clone(),
+            #[cfg(feature = "redis-sentinel")]
+            Self::Sentinels(sentinels) => sentinels.master(connector, runtime).await?,
+        };
+        connector.listen(runtime, info, channel).await
+    }
+
     pub(super) async fn connect(
         &self,
         connector: &Connector,

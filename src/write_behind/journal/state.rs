@@ -85,21 +85,21 @@ pub(super) struct Taken {
 }
 
 impl State {
-    pub(super) fn new(next: u64) -> Self {
+    pub(super) fn new(next: u64, settled: Vec<(u64, u64)>) -> Self {
         Self {
             live: HashMap::default(),
             numbers: BTreeSet::new(),
             bytes: 0,
             next,
             dirty: HashSet::default(),
-            settled: Vec::new(),
+            owed: !settled.is_empty(),
+            settled,
             dirty_since: None,
             unsynced_since: None,
             put: false,
             waiters: Vec::new(),
             cleared: HashMap::new(),
             failing: None,
-            owed: false,
             closing: false,
             closed: false,
             writes: 0,

@@ -1,0 +1,264 @@
+//! What a write-behind tier has accepted and not yet applied: the order in which it goes to the store, its bounds and its
+//! counts.
+//!
+//! The pending change itself is its key's, in the ledger (see [`pending`](super::pending)); everything here is under the
+//! ledger's lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::ledger::Attempt;
+use super::message::Change;
+use crate::error::Error;
+use crate::key::CacheKey;
+use crate::runtime::{Instant, jitter};
+use crate::value::{BackendLabel, Entry, Stamp, Timestamp};
+use crate::write_behind::{DeadLetter, DeadReason, Retry, WriteBehindOptions};
+
+/// A place in the queue: older ones are lower.
+pub(super) type Seq = u64;
+
+/// A change that was accepted and is not known to be applied. It shows, until it is.
+pub(super) struct Pending {
+    pub(super) stamp: Stamp,
+    pub(super) change: Change,
+    pub(super) seq: Seq,
+    pub(super) place: Place,
+    /// Since when the key waits: from here its delay counts, whatever replaces it.
+    pub(super) since: Instant,
+    /// When this change was accepted, by either clock.
+    pub(super) accepted: (Instant, Timestamp),
+    /// How often this change has failed on its own.
+    pub(super) attempts: u32,
+    /// How often the key has failed in a row, probes included: the longer, the longer it waits.
+    pub(super) failures: u32,
+    /// Keys that may go with it in one call: fewer after each failure of a batch.
+    pub(super) cap: usize,
+    /// Attempts with older changes, or with this one, that may still be applied.
+    pub(super) late: Vec<Attempt>,
+    /// When it may be tried again.
+    pub(super) due: Instant,
+    pub(super) error: Option<Error>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Waits for others to go with it.
+    Fresh,
+    /// Goes when it is due.
+    Retry,
+    /// Is on its way to the store.
+    Out(Attempt),
+    /// Waits until another attempt of its key is over.
+    Held,
+}
+
+/// One key's part in a call that brings pending changes to the store.
+pub(super) struct Sending {
+    pub(super) key: CacheKey,
+    pub(super) stamp: Stamp,
+    pub(super) change: Change,
+    /// How many keys the call has.
+    pub(super) size: usize,
+    /// Whether the call finds out if the store has healed.
+    pub(super) probe: bool,
+}
+
+/// What became of the writes that a tier accepted. `accepted` is the sum of `applied`, `superseded`, `dead` and what is
+/// queued, at every moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct WriteBehindCounts {
+    /// Writes that were acknowledged once they were queued.
+    pub accepted: u64,
+    /// Writes that the store has confirmed.
+    pub applied: u64,
+    /// Writes that a newer one of their key, or a clear, has replaced.
+    pub superseded: u64,
+    /// Writes that went to the dead letters.
+    pub dead: u64,
+    /// Failed tries of a write on its own.
+    pub retries: u64,
+    /// Writes that are tried again in a smaller batch, because theirs failed.
+    pub splits: u64,
+    /// Of the accepted ones, those that an earlier process left in the journal.
+    pub recovered: u64,
+    /// Writes that found the queue full and were turned away.
+    pub rejected: u64,
+    /// Writes that found the queue full and waited for room.
+    pub blocked: u64,
+    /// Writes that found the queue full and were written through.
+    pub written_through: u64,
+}
+
+/// The queue of a write-behind tier.
+pub(crate) struct Backlog {
+    label: BackendLabel,
+    pub(super) entries: usize,
+    pub(super) limit: usize,
+    pub(super) batch_keys: usize,
+    pub(super) batch_bytes: usize,
+    pub(super) max_delay: Duration,
+    retry: Retry,
+    /// Every pending key, oldest first.
+    pub(super) order: BTreeMap<Seq, CacheKey>,
+    pub(super) fresh: BTreeSet<Seq>,
+    fresh_bytes: usize,
+    /// By when they are due.
+    pub(super) retries: BTreeSet<(Instant, Seq)>,
+    pub(super) bytes: usize,
+    /// Keys on their way to the store.
+    pub(super) in_flight: usize,
+    next: Seq,
+    pub(super) counts: WriteBehindCounts,
+    /// Callers who wait for room: who comes later waits behind them.
+    pub(super) waiters: usize,
+    /// Nothing is accepted any more.
+    pub(super) closed: bool,
+    /// What is to be done once the lock is released.
+    pub(super) effects: Effects,
+}
+
+/// What follows from a change of the queue, outside the ledger's lock.
+#[derive(Default)]
+pub(super) struct Effects {
+    pub(super) letters: Vec<DeadLetter>,
+    /// Changes that are settled, and need no journal any more.
+    pub(super) settled: Vec<(CacheKey, Stamp)>,
+    /// How many have left the queue.
+    pub(super) left: usize,
+    /// Whether there is more to send.
+    pub(super) wake: bool,
+    /// Whether nothing is queued any more.
+    pub(super) drained: bool,
+}
+
+impl Backlog {
+    pub(super) fn new(label: &BackendLabel, options: &WriteBehindOptions) -> Self {
+        Self {
+            label: label.clone(),
+            entries: options.entries,
+            limit: options.bytes,
+            batch_keys: options.batch_keys,
+            batch_bytes: options.batch_bytes,
+            max_delay: options.max_delay,
+            retry: options.retry,
+            order: BTreeMap::new(),
+            fresh: BTreeSet::new(),
+            fresh_bytes: 0,
+            retries: BTreeSet::new(),
+            bytes: 0,
+            in_flight: 0,
+            next: 0,
+            counts: WriteBehindCounts::default(),
+            waiters: 0,
+            closed: false,
+            effects: Effects::default(),
+        }
+    }
+
+    /// Whether a change of this weight finds room; `old`: the weight of the one whose place it takes.
+    pub(super) fn has_room(&self, weight: usize, old: Option<usize>) -> bool {
+        let others = self.order.len() - usize::from(old.is_some());
+        // One that is larger than everything allowed goes alone.
+        others == 0 || (others < self.entries && self.bytes - old.unwrap_or(0) + weight <= self.limit)
+    }
+
+    /// Whether nothing more is accepted without somebody giving way.
+    pub(crate) fn is_full(&self) -> bool {
+        self.order.len() >= self.entries || self.bytes >= self.limit
+    }
+
+    /// A new place at the end of the queue.
+    pub(super) fn enter(&mut self, key: &CacheKey) -> Seq {
+        self.next += 1;
+        self.order.insert(self.next, key.clone());
+        self.next
+    }
+
+    /// The place that the next one will be given.
+    pub(super) fn barrier(&self) -> Seq {
+        self.next + 1
+    }
+
+    /// Puts a pending change where it can be sent from.
+    pub(super) fn place(&mut self, pending: &mut Pending, place: Place) {
+        self.unplace(pending);
+        match place {
+            Place::Fresh => {
+                // The task is woken for the first one, whose time it has to watch, and when they need wait no longer.
+                let ripe = self.is_ripe(None, pending.since);
+                self.fresh.insert(pending.seq);
+                self.fresh_bytes += pending.change.weight();
+                self.effects.wake |= self.fresh.len() == 1 || (!ripe && self.is_ripe(None, pending.since));
+            }
+            Place::Retry => {
+                self.retries.insert((pending.due, pending.seq));
+                self.effects.wake = true;
+            }
+            Place::Out(_) => self.in_flight += 1,
+            Place::Held => {}
+        }
+        pending.place = place;
+    }
+
+    /// Takes a pending change from its place. Before its weight or due time changes.
+    pub(super) fn unplace(&mut self, pending: &mut Pending) {
+        match pending.place {
+            Place::Fresh => {
+                self.fresh.remove(&pending.seq);
+                self.fresh_bytes -= pending.change.weight();
+            }
+            Place::Retry => {
+                self.retries.remove(&(pending.due, pending.seq));
+            }
+            Place::Out(_) => self.in_flight -= 1,
+            Place::Held => {}
+        }
+        pending.place = Place::Held;
+    }
+
+    /// Whether the fresh ones need wait no longer.
+    pub(super) fn is_ripe(&self, oldest: Option<Instant>, now: Instant) -> bool {
+        self.fresh.len() >= self.batch_keys
+            || self.fresh_bytes >= self.batch_bytes
+            || oldest.is_some_and(|since| since.after(self.max_delay) <= now)
+    }
+
+    /// How long a key waits that has failed so often.
+    pub(super) fn backoff(&self, failures: u32, random: u64) -> Duration {
+        let doublings = failures.saturating_sub(1).min(20);
+        jitter(self.retry.first.saturating_mul(1 << doublings).min(self.retry.longest), random)
+    }
+
+    /// Why a change that has failed is given up, if it is.
+    pub(super) fn verdict(&self, pending: &Pending, now: Instant) -> Option<DeadReason> {
+        if pending.attempts >= self.retry.attempts {
+            return Some(DeadReason::Attempts);
+        }
+        let aged = self.retry.age.is_some_and(|age| now.since(pending.accepted.0) >= age);
+        aged.then_some(DeadReason::Age)
+    }
+
+    /// Writes the letter of a change that is given up.
+    pub(super) fn bury(&mut self, key: &CacheKey, pending: &Pending, reason: DeadReason, died: Timestamp) {
+        self.counts.dead += 1;
+        let entry: Option<Entry> = match &pending.change {
+            Change::Set(entry) => Some(entry.clone()),
+            Change::Remove => None,
+        };
+        self.effects.letters.push(DeadLetter {
+            tier: self.label.clone(),
+            key: key.clone(),
+            entry,
+            stamp: pending.stamp,
+            attempts: pending.attempts,
+            accepted: pending.accepted.1,
+            died,
+            reason,
+            error: pending.error.clone(),
+        });
+    }
+}

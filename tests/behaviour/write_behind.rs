@@ -1,0 +1,361 @@
+//! Write-behind: what is acknowledged before the store has it, shown meanwhile, and brought there.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tierkeep::write_behind::{
+    DeadLetter, DeadLetterSink, DeadReason, Overload, Redriven, Retry, WriteBehind,
+};
+use tierkeep::{
+    BackendResult, BreakerOptions, Cache, ErrorKind, MemoryBackend, Raw, Region, Tier, WriteBehindInspection,
+    async_trait,
+};
+use tierkeep_sim::{Fault, FaultPlan, Faulty, MapBackend, Op};
+
+use super::world::{NEVER, World};
+
+/// Letters as they come.
+#[derive(Clone, Default)]
+struct Letters(Arc<Mutex<Vec<DeadLetter>>>);
+
+impl Letters {
+    fn letters(&self) -> Vec<DeadLetter> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl DeadLetterSink for Letters {
+    async fn deliver(&self, letter: &DeadLetter) -> BackendResult<()> {
+        self.0.lock().unwrap().push(letter.clone());
+        Ok(())
+    }
+}
+
+struct Bench {
+    world: World,
+    store: MapBackend,
+    plan: FaultPlan,
+    memory: MemoryBackend,
+    letters: Letters,
+    cache: Cache,
+    region: Region<u64, u64>,
+}
+
+impl Bench {
+    /// Memory over a store that writes behind as `behind` says.
+    async fn new(world: World, behind: WriteBehind) -> Self {
+        Self::with(world, behind, |tier| tier.breaker(BreakerOptions::disabled())).await
+    }
+
+    async fn with(world: World, behind: WriteBehind, tier: impl FnOnce(Tier) -> Tier) -> Self {
+        let (store, memory) =
+            (MapBackend::new().with_residual(Duration::from_millis(50)), MemoryBackend::entries(1000));
+        let plan = FaultPlan::new(&world.runtime);
+        let letters = Letters::default();
+        let behind = behind.dead_letters(letters.clone());
+        let low = Tier::new(Faulty::new(store.clone(), &world.runtime, &plan))
+            .label("store")
+            .read_deadline(NEVER)
+            .write_behind(behind);
+        let cache =
+            Cache::builder(world.runtime.clone()).tier(memory.clone()).tier(tier(low)).build().await.unwrap();
+        let region = cache.region("n").no_expiry().build().unwrap();
+        Self { world, store, plan, memory, letters, cache, region }
+    }
+
+    fn queue(&self) -> WriteBehindInspection {
+        let inspection = self.cache.inspect().tier("store").unwrap().write_behind.clone().unwrap();
+        let counts = inspection.counts;
+        assert_eq!(
+            counts.accepted,
+            counts.applied + counts.superseded + counts.dead + inspection.queued as u64,
+            "every accepted write is accounted for: {inspection:?}"
+        );
+        inspection
+    }
+
+    fn stored(&self, key: u64) -> Option<Raw> {
+        self.store.get(&self.region.key(&key))
+    }
+
+    /// What the tier shows, whatever memory has.
+    async fn shown(&self, key: u64) -> Option<u64> {
+        self.cache.get_from::<u64>("store", &self.region.key(&key)).await.ok().flatten().map(|hit| *hit)
+    }
+
+    fn evict(&self, key: u64) {
+        use tierkeep::Backend;
+        self.memory.port().unwrap().remove(&self.region.key(&key));
+    }
+}
+
+/// So late that a test decides when.
+fn patient() -> WriteBehind {
+    WriteBehind::memory().max_delay(NEVER)
+}
+
+fn eager() -> WriteBehind {
+    let retry = Retry::default().backoff(Duration::from_millis(5), Duration::from_millis(20));
+    WriteBehind::memory().max_delay(Duration::ZERO).retry(retry)
+}
+
+pub(crate) async fn a_write_is_acknowledged_before_the_store_has_it(world: World) {
+    let bench = Bench::new(world, patient()).await;
+    bench.region.set(&1, 10).await.unwrap();
+    assert_eq!(bench.stored(1), None);
+    assert_eq!(bench.queue().queued, 1);
+    bench.cache.flush(NEVER).await.unwrap();
+    assert!(bench.stored(1).is_some());
+    let queue = bench.queue();
+    assert_eq!((queue.queued, queue.counts.applied, queue.bytes), (0, 1, 0));
+    assert_eq!(bench.shown(1).await, Some(10));
+}
+
+pub(crate) async fn every_read_sees_what_is_pending(world: World) {
+    let bench = Bench::new(world, patient()).await;
+    for key in 0..3 {
+        bench.region.set(&key, key + 10).await.unwrap();
+        bench.evict(key);
+    }
+    assert_eq!(bench.shown(1).await, Some(11));
+    let hit = bench.region.get(&0).await.unwrap();
+    assert_eq!((*hit, hit.tier().unwrap().as_str()), (10, "store"));
+    let many = bench.region.get_many(&[0, 1, 2, 3]).await;
+    assert_eq!(
+        many.iter().map(|hit| hit.as_deref().copied()).collect::<Vec<_>>(),
+        [Some(10), Some(11), Some(12), None]
+    );
+    bench.evict(2);
+    assert!(bench.region.contains(&2).await);
+    assert!(bench.region.remove(&2).await.unwrap(), "it was there, though only queued");
+    assert!(!bench.region.contains(&2).await);
+    assert_eq!(bench.plan.calls(Op::Write), 0, "nothing of this went to the store");
+    bench.cache.flush(NEVER).await.unwrap();
+    assert_eq!(bench.shown(2).await, None);
+}
+
+pub(crate) async fn of_several_writes_of_a_key_the_newest_is_sent(world: World) {
+    let bench = Bench::new(world, patient()).await;
+    for value in 0..20 {
+        bench.region.set(&1, value).await.unwrap();
+    }
+    bench.cache.flush(NEVER).await.unwrap();
+    assert_eq!(bench.plan.calls(Op::Write), 1);
+    assert_eq!(bench.shown(1).await, Some(19));
+    let counts = bench.queue().counts;
+    assert_eq!((counts.accepted, counts.applied, counts.superseded), (20, 1, 19));
+}
+
+pub(crate) async fn writes_go_in_batches(world: World) {
+    let bench = Bench::new(world, patient().batch_keys(10)).await;
+    for key in 0..40 {
+        bench.region.set(&key, key).await.unwrap();
+    }
+    // Full batches need not wait for the delay.
+    bench.world.until("all are applied", || bench.queue().queued == 0).await;
+    assert_eq!(bench.plan.calls(Op::Write), 4);
+}
+
+pub(crate) async fn a_lone_write_goes_after_the_delay(world: World) {
+    let bench = Bench::new(world, WriteBehind::memory().max_delay(Duration::from_millis(20))).await;
+    bench.region.set(&1, 1).await.unwrap();
+    bench.world.until("it is applied", || bench.queue().queued == 0).await;
+    assert!(bench.stored(1).is_some());
+}
+
+pub(crate) async fn a_clear_takes_what_is_pending(world: World) {
+    let bench = Bench::new(world, patient()).await;
+    bench.region.set(&1, 1).await.unwrap();
+    bench.region.clear().await.unwrap();
+    assert_eq!(bench.queue().queued, 0);
+    assert_eq!(bench.shown(1).await, None);
+    bench.region.set(&1, 2).await.unwrap();
+    bench.cache.flush(NEVER).await.unwrap();
+    assert_eq!(bench.shown(1).await, Some(2));
+}
+
+pub(crate) async fn a_failed_write_is_tried_again(world: World) {
+    let bench = Bench::new(world, eager()).await;
+    bench.plan.next_on(Op::Write, Fault::Error, 3);
+    bench.region.set(&1, 1).await.unwrap();
+    bench.world.until("it is applied", || bench.queue().queued == 0).await;
+    assert_eq!(bench.queue().counts.retries, 3);
+    assert_eq!(bench.shown(1).await, Some(1));
+}
+
+pub(crate) async fn a_write_that_never_succeeds_is_a_dead_letter(world: World) {
+    let bench = Bench::new(world, eager().retry(Retry::default().attempts(1))).await;
+    bench.region.set(&1, 1).await.unwrap();
+    bench.cache.flush(NEVER).await.unwrap();
+    bench.plan.next_on(Op::Write, Fault::Error, 1);
+    bench.region.set(&1, 2).await.unwrap();
+    bench.world.until("it is given up", || !bench.letters.letters().is_empty()).await;
+    let letter = bench.letters.letters().remove(0);
+    assert_eq!((letter.reason, letter.attempts), (DeadReason::Attempts, 1));
+    assert_eq!(letter.error.as_ref().map(tierkeep::Error::kind), Some(ErrorKind::Backend));
+    bench.evict(1);
+    assert_eq!(bench.shown(1).await, None, "what it should have replaced does not come back");
+    assert_eq!(bench.cache.redrive(&letter).await.unwrap(), Redriven::Queued);
+    assert_eq!(bench.shown(1).await, Some(2));
+    bench.cache.flush(NEVER).await.unwrap();
+    assert_eq!(bench.shown(1).await, Some(2));
+    bench.region.set(&1, 3).await.unwrap();
+    assert_eq!(bench.cache.redrive(&letter).await.unwrap(), Redriven::Superseded);
+    bench.cache.flush(NEVER).await.unwrap();
+    assert_eq!(bench.cache.redrive(&letter).await.unwrap(), Redriven::Superseded);
+    bench.queue();
+}
+
+pub(crate) async fn a_full_queue_rejects(world: World) {
+    let bench = Bench::new(world, patient().entries(2).overload(Overload::Reject)).await;
+    bench.region.set(&1, 1).await.unwrap();
+    bench.region.set(&2, 1).await.unwrap();
+    let error = bench.region.set(&3, 1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Overloaded);
+    bench.region.set(&2, 2).await.unwrap();
+    let queue = bench.queue();
+    assert_eq!((queue.queued, queue.counts.rejected, queue.full), (2, 1, true));
+}
+
+pub(crate) async fn a_full_queue_blocks_until_there_is_room(world: World) {
+    let bench = Bench::new(world.clone(), patient().entries(1).overload(Overload::Block(NEVER))).await;
+    bench.region.set(&1, 1).await.unwrap();
+    let region = bench.region.clone();
+    let second = world.runtime.spawn(async move { region.set(&2, 2).await });
+    world.until("it waits", || bench.queue().waiting == 1).await;
+    bench.cache.flush(NEVER).await.unwrap();
+    second.await.unwrap().unwrap();
+    assert_eq!(bench.shown(2).await, Some(2));
+}
+
+pub(crate) async fn a_full_queue_blocks_no_longer_than_it_says(world: World) {
+    let longest = Duration::from_millis(30);
+    let bench = Bench::new(world, patient().entries(1).overload(Overload::Block(longest))).await;
+    bench.region.set(&1, 1).await.unwrap();
+    let began = bench.world.runtime.now();
+    assert_eq!(bench.region.set(&2, 2).await.unwrap_err().kind(), ErrorKind::Overloaded);
+    bench.world.assert_within(began, longest, "waiting for room");
+    assert_eq!(bench.queue().counts.rejected, 1);
+}
+
+pub(crate) async fn a_full_queue_writes_through(world: World) {
+    let bench = Bench::new(world, patient().entries(1).overload(Overload::WriteThrough)).await;
+    bench.region.set(&1, 1).await.unwrap();
+    bench.region.set(&2, 2).await.unwrap();
+    assert!(bench.stored(2).is_some() && bench.stored(1).is_none());
+    assert_eq!(bench.queue().counts.written_through, 1);
+}
+
+pub(crate) async fn a_full_queue_drops_the_oldest(world: World) {
+    let bench = Bench::new(world, patient().entries(2).overload(Overload::DropOldest)).await;
+    for key in 1..=3 {
+        bench.region.set(&key, key).await.unwrap();
+    }
+    bench.world.until("its letter comes", || !bench.letters.letters().is_empty()).await;
+    let letter = bench.letters.letters().remove(0);
+    assert_eq!((&letter.key, letter.reason), (&bench.region.key(&1), DeadReason::Overload));
+    assert!(letter.frame().is_some());
+    let queue = bench.queue();
+    assert_eq!((queue.queued, queue.counts.dead), (2, 1));
+    assert_eq!((bench.shown(2).await, bench.shown(3).await), (Some(2), Some(3)));
+}
+
+pub(crate) async fn a_poison_entry_stands_alone_in_the_end(world: World) {
+    let retry = Retry::default().attempts(2).backoff(Duration::from_millis(5), Duration::from_millis(5));
+    let bench = Bench::new(world, patient().batch_keys(64).retry(retry)).await;
+    bench.plan.next_on(Op::Write, Fault::Panic, 1);
+    for key in 0..64 {
+        bench.region.set(&key, key).await.unwrap();
+    }
+    bench.world.until("all are applied", || bench.queue().queued == 0).await;
+    let counts = bench.queue().counts;
+    assert_eq!((counts.applied, counts.dead), (64, 0));
+    assert!(counts.splits >= 64, "the batch that failed was split: {counts:?}");
+}
+
+pub(crate) async fn an_open_breaker_pauses_the_drain(world: World) {
+    let breaker = BreakerOptions {
+        min_calls: 3,
+        open: Duration::from_millis(50),
+        open_max: Duration::from_millis(100),
+        ..BreakerOptions::default()
+    };
+    let bench = Bench::with(world, eager().batch_keys(8), |tier| tier.breaker(breaker)).await;
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
+    for key in 0..50 {
+        bench.region.set(&key, key).await.unwrap();
+    }
+    bench
+        .world
+        .until("the breaker opens", || bench.cache.inspect().tier("store").unwrap().breaker_opened > 1)
+        .await;
+    assert_eq!(bench.queue().counts.dead, 0);
+    assert_eq!(bench.shown(7).await, Some(7), "what is pending shows while the store is away");
+    bench.plan.heal();
+    bench.world.until("all are applied", || bench.queue().queued == 0).await;
+    assert_eq!(bench.queue().counts.applied, 50);
+}
+
+pub(crate) async fn a_shutdown_drains(world: World) {
+    let bench = Bench::new(world, patient()).await;
+    for key in 0..10 {
+        bench.region.set(&key, key).await.unwrap();
+    }
+    let report = bench.cache.shutdown(Duration::from_secs(20)).await;
+    assert!(report.clean, "{report:?}");
+    let behind = report.tiers[1].write_behind.unwrap();
+    assert_eq!((behind.accepted, behind.applied, behind.lost), (10, 10, 0));
+    assert_eq!(bench.store.len(), 10);
+}
+
+pub(crate) async fn a_shutdown_with_the_store_away_hands_out_letters(world: World) {
+    let retry =
+        Retry::default().attempts(u32::MAX).backoff(Duration::from_millis(5), Duration::from_millis(20));
+    let bench = Bench::new(world, eager().retry(retry)).await;
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
+    for key in 0..10 {
+        bench.region.set(&key, key).await.unwrap();
+    }
+    let report = bench.cache.shutdown(Duration::from_millis(300)).await;
+    assert!(!report.clean);
+    let behind = report.tiers[1].write_behind.unwrap();
+    assert_eq!((behind.accepted, behind.dead, behind.lost), (10, 10, 10));
+    let letters = bench.letters.letters();
+    assert_eq!(letters.len(), 10);
+    assert!(letters.iter().all(|letter| letter.reason == DeadReason::Shutdown));
+}
+
+pub(crate) async fn an_older_attempt_that_hangs_is_waited_for(world: World) {
+    let bench = Bench::with(world, eager(), |tier| {
+        tier.breaker(BreakerOptions::disabled()).write_deadline(Duration::from_millis(20))
+    })
+    .await;
+    bench.plan.late(Duration::from_millis(30)..=Duration::from_millis(40));
+    bench.plan.next_on(Op::Write, Fault::Zombie, 1);
+    bench.region.set(&1, 1).await.unwrap();
+    bench.world.until("it is on its way", || bench.plan.count(Fault::Zombie) == 1).await;
+    bench.region.set(&1, 2).await.unwrap();
+    bench.world.until("the newer one is applied", || bench.queue().queued == 0).await;
+    bench.world.settle().await;
+    assert_eq!(bench.shown(1).await, Some(2));
+}
+
+pub(crate) async fn what_cannot_work_is_said_at_build(world: World) {
+    let built = |tiers: Vec<Tier>| {
+        let builder = Cache::builder(world.runtime.clone());
+        tiers.into_iter().fold(builder, |builder, tier| builder.tier(tier)).build()
+    };
+    let behind = || WriteBehind::memory();
+    let memory = || Tier::new(MemoryBackend::entries(10));
+    let store = || Tier::new(MapBackend::new());
+    for tiers in [
+        vec![store().write_behind(behind())],
+        vec![memory(), store().read_only(true).write_behind(behind())],
+        vec![memory(), store().write_behind(behind().entries(0))],
+        vec![memory(), store().write_behind(behind().overload(Overload::Block(Duration::ZERO)))],
+        vec![memory(), store().write_behind(behind().retry(Retry::default().attempts(0)))],
+    ] {
+        assert_eq!(built(tiers).await.unwrap_err().kind(), ErrorKind::Config);
+    }
+}
