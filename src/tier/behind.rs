@@ -195,14 +195,7 @@ impl TierCore {
 
     /// There is no room: the key is settled as where any mutation is not confirmed.
     fn turn_away(self: &Arc<Self>, mutation: Mutation) {
-        self.with_ledger(|ledger, done| {
-            let message = ledger.backlog.as_mut().map(|backlog| {
-                backlog.counts.rejected += 1;
-                overloaded(backlog)
-            });
-            let error = Error::new(ErrorKind::Overloaded, message.unwrap_or_default());
-            ledger.quarantine_mutation(mutation, error, done);
-        });
+        self.with_ledger(|ledger, done| ledger.turn_away(mutation, done));
     }
 
     fn count_behind(&self, count: impl FnOnce(&mut WriteBehindCounts)) {
@@ -427,7 +420,7 @@ impl TierCore {
     ///
     /// # Errors
     /// [`ErrorKind::Overloaded`] if there is no room; [`ErrorKind::Closed`] after a shutdown.
-    pub(crate) fn redrive(self: &Arc<Self>, letter: &DeadLetter) -> Result<Redriven> {
+    pub(crate) fn redrive(self: &Arc<Self>, letter: &DeadLetter) -> Result<(Redriven, Option<Written>)> {
         let at = self.moment();
         self.with_ledger(|ledger, _| {
             // What was missed while the tier was bypassed is known no longer: it may have been newer.
@@ -435,7 +428,7 @@ impl TierCore {
                 || letter.stamp.time <= self.hidden.load(Ordering::Acquire)
                 || ledger.is_overtaken(&letter.key, letter.stamp)
             {
-                return Ok(Redriven::Superseded);
+                return Ok((Redriven::Superseded, None));
             }
             let change = letter.entry.clone().map_or(Change::Remove, Change::Set);
             match &ledger.backlog {
@@ -447,8 +440,12 @@ impl TierCore {
                 }
                 _ => {}
             }
+            let written = self.behind.as_ref().and_then(|behind| {
+                let overload = behind.options.overload;
+                behind.keeper.put(&letter.key, letter.stamp, &change, letter.accepted, overload)
+            });
             ledger.queue(&letter.key, letter.stamp, change, at);
-            Ok(Redriven::Queued)
+            Ok((Redriven::Queued, written))
         })
     }
 
