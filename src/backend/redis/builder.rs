@@ -268,7 +268,7 @@ impl RedisBuilder {
     /// # Errors
     /// [`ErrorKind::Config`] if there is no address or no namespace, or if one of the options cannot work.
     pub fn build(self) -> Result<RedisBackend> {
-        let label = self.label;
+        let label = self.label.clone();
         self.assemble().map_err(|error| error.at_tier(&label))
     }
 

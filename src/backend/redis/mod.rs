@@ -168,7 +168,7 @@ impl Backend for RedisBackend {
     }
 
     fn label(&self) -> BackendLabel {
-        self.0.options.label
+        self.0.options.label.clone()
     }
 
     fn value_format(&self) -> &dyn Format {
