@@ -73,7 +73,7 @@ pub(crate) fn line(comparison: &Comparison) -> String {
 
 fn plain(unit: Unit, figure: f64) -> String {
     match unit {
-        Unit::Share => format!("{figure:.4}"),
+        Unit::Share | Unit::PerOperation => format!("{figure:.4}"),
         _ if figure < 1_000.0 => format!("{figure:.1}{}", unit.suffix()),
         _ => format!("{figure:.0}{}", unit.suffix()),
     }

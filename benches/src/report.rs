@@ -18,6 +18,10 @@ pub enum Unit {
     Bytes,
     /// A part of one; more is better.
     Share,
+    /// How many there are of something for each operation; less is better.
+    PerOperation,
+    /// How many operations there are for each of something; more is better.
+    Times,
 }
 
 impl Unit {
@@ -27,7 +31,7 @@ impl Unit {
         let operations = operations as f64;
         match self {
             Self::PerSecond => operations / time.as_secs_f64(),
-            Self::Nanos | Self::Bytes | Self::Share => time.as_secs_f64() * 1e9 / operations,
+            _ => time.as_secs_f64() * 1e9 / operations,
         }
     }
 
@@ -37,14 +41,14 @@ impl Unit {
         let operations = operations as f64;
         Duration::from_secs_f64(match self {
             Self::PerSecond => operations / figure,
-            Self::Nanos | Self::Bytes | Self::Share => operations * figure / 1e9,
+            _ => operations * figure / 1e9,
         })
     }
 
     fn ratio(self, ours: f64, theirs: f64) -> f64 {
         match self {
-            Self::Nanos | Self::Bytes => theirs / ours,
-            Self::PerSecond | Self::Share => ours / theirs,
+            Self::Nanos | Self::Bytes | Self::PerOperation => theirs / ours,
+            Self::PerSecond | Self::Share | Self::Times => ours / theirs,
         }
     }
 
@@ -53,7 +57,7 @@ impl Unit {
             Self::Nanos => "ns",
             Self::PerSecond => "/s",
             Self::Bytes => "B",
-            Self::Share => "",
+            Self::Share | Self::PerOperation | Self::Times => "",
         }
     }
 }

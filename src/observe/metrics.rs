@@ -7,12 +7,16 @@
 //! from one of 64 per thread, recorded 64 times, since reading the clock costs a good part of a hit. With the feature on
 //! a hit takes 1.1 times as long (measured: 296 against 270 ns where reading the wall clock takes 105).
 
+#[cfg(feature = "backplane")]
+mod backplane;
+
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Label, Unit, counter, gauge, histogram};
 
+use super::Striped;
 use crate::codec::{CodecStats, CodecWork};
 use crate::composition::Engine;
 use crate::runtime::{ActorState, Instant, RuntimeHandle};
@@ -56,7 +60,7 @@ const READS: [&str; 13] = [
     "panicked",
     "failed",
 ];
-const WRITES: [&str; 4] = ["applied", "superseded", "unconfirmed", "oversized"];
+const WRITES: [&str; 5] = ["applied", "superseded", "outdated", "unconfirmed", "oversized"];
 const FILLS: [&str; 3] = ["done", "void", "dropped"];
 const REPAIRS: [&str; 2] = ["done", "failed"];
 const BEHIND: [&str; 4] = ["accepted", "applied", "superseded", "dead"];
@@ -142,7 +146,13 @@ struct CacheCounts {
     jobs: [Count; 4],
     failures: [Count; 2],
     rejected: Count,
+    /// Archives viewed, and copied for it.
+    views: [Count; 2],
+    /// Dictionaries trained, trained in vain, loaded, and not found.
+    dictionaries: [Count; 4],
     waiting: Gauge,
+    #[cfg(feature = "backplane")]
+    backplane: Option<backplane::BackplaneCounts>,
 }
 
 /// What is recorded where it happens, for one tier.
@@ -156,7 +166,7 @@ pub(crate) struct TierMeter {
 
 /// The counts and durations of one region.
 pub(crate) struct RegionMeter {
-    hits: AtomicU64,
+    hits: Striped,
     misses: AtomicU64,
     writes: [AtomicU64; 2],
     loads: [AtomicU64; 3],
@@ -214,7 +224,14 @@ impl Meter {
             ],
             failures: [failure("encode"), failure("decode")],
             rejected: Count::new(counter!("tierkeep_codec_rejected_total", labels())),
+            views: ["tierkeep_archived_views_total", "tierkeep_archived_copies_total"]
+                .map(|name| Count::new(counter!(name, labels()))),
+            dictionaries: ["trained", "in_vain", "loaded", "unknown"].map(|outcome| {
+                Count::new(counter!("tierkeep_dictionaries_total", with(&[("outcome", outcome)])))
+            }),
             waiting: gauge!("tierkeep_codec_waiting", labels()),
+            #[cfg(feature = "backplane")]
+            backplane: None,
         };
         let (tiers, regions) = (Mutex::default(), Mutex::default());
         Self { tiers, regions, cache_wide: Mutex::new(cache_wide), cache }
@@ -267,7 +284,7 @@ impl Meter {
             loads: ["loaded", "failed", "joined"].map(|outcome| count("tierkeep_loads_total", outcome)),
         };
         let meter = Arc::new(RegionMeter {
-            hits: AtomicU64::new(0),
+            hits: Striped::default(),
             misses: AtomicU64::new(0),
             writes: Default::default(),
             loads: Default::default(),
@@ -327,7 +344,10 @@ impl TierCounts {
                 reads.failed,
             ],
         );
-        publish(&mut self.writes, [writes.applied, writes.superseded, writes.unconfirmed, writes.oversized]);
+        publish(
+            &mut self.writes,
+            [writes.applied, writes.superseded, writes.outdated, writes.unconfirmed, writes.oversized],
+        );
         publish(&mut self.fills, [writes.fills, writes.fills_void, writes.fills_dropped]);
         publish(&mut self.repairs, [writes.repairs, writes.repair_failures]);
         publish(&mut self.calls, [reads.calls, writes.calls]);
@@ -413,7 +433,7 @@ impl BehindCounts {
 impl RegionCounts {
     fn publish(&mut self, meter: &RegionMeter) {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        publish(&mut self.reads, [get(&meter.hits), get(&meter.misses)]);
+        publish(&mut self.reads, [meter.hits.sum(), get(&meter.misses)]);
         publish(&mut self.writes, [0, 1].map(|i| get(&meter.writes[i])));
         publish(&mut self.loads, [0, 1, 2].map(|i| get(&meter.loads[i])));
     }
@@ -430,7 +450,24 @@ impl CacheCounts {
         let stats = engine.codecs.stats();
         publish(&mut self.failures, [stats.encode_failures, stats.decode_failures]);
         self.rejected.publish(stats.rejected);
+        publish(&mut self.views, [stats.archived_views, stats.archived_copies]);
+        #[cfg(feature = "zstd")]
+        let (trained, in_vain) = {
+            let regions = engine.codecs.dictionaries().inspect();
+            let sum = |count: fn(&crate::codec::DictionaryInspection) -> u64| regions.iter().map(count).sum();
+            (sum(|region| region.trained), sum(|region| region.in_vain))
+        };
+        #[cfg(not(feature = "zstd"))]
+        let (trained, in_vain) = (0, 0);
+        publish(
+            &mut self.dictionaries,
+            [trained, in_vain, stats.dictionaries_loaded, stats.dictionaries_unknown],
+        );
         self.waiting.set(stats.waiting as f64);
+        #[cfg(feature = "backplane")]
+        if let Some(link) = &engine.link {
+            self.backplane.get_or_insert_with(|| backplane::BackplaneCounts::new(&engine.name)).publish(link);
+        }
     }
 }
 
@@ -467,15 +504,18 @@ impl RegionMeter {
     /// A hit through a port; `began` for one of 64.
     #[inline]
     pub(crate) fn hit_at_once(&self, began: Option<Began>, runtime: &RuntimeHandle) {
-        self.hits.fetch_add(1, Ordering::Relaxed);
+        self.hits.one();
         if let Some(began) = began {
             self.read.record_many(began.seconds(runtime), ONE_OF as usize);
         }
     }
 
     pub(crate) fn read(&self, hit: bool, began: Began, runtime: &RuntimeHandle) {
-        let count = if hit { &self.hits } else { &self.misses };
-        count.fetch_add(1, Ordering::Relaxed);
+        if hit {
+            self.hits.one();
+        } else {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+        }
         self.read.record(began.seconds(runtime));
     }
 
@@ -550,6 +590,17 @@ fn describe() {
         ("tierkeep_codec_jobs_total", Count, "Values encoded and decoded, in place or on the blocking pool"),
         ("tierkeep_codec_failures_total", Count, "Values that could not be encoded or decoded"),
         ("tierkeep_codec_rejected_total", Count, "Codec jobs refused because the pool's queue was full"),
+        ("tierkeep_archived_views_total", Count, "Archives read where they are, without decoding them"),
+        (
+            "tierkeep_dictionaries_total",
+            Count,
+            "Dictionaries by outcome: `trained`, `in_vain` (no better), `loaded` from a tier, `unknown` (a miss)",
+        ),
+        (
+            "tierkeep_archived_copies_total",
+            Count,
+            "Archives copied to a suitable address before they were read",
+        ),
     ] {
         metrics::describe_counter!(name, unit, what);
     }

@@ -34,6 +34,8 @@ mod dead_letter;
 #[cfg(feature = "disk")]
 pub(crate) mod journal;
 mod keeper;
+mod letter_channel;
+mod letter_file;
 mod letters;
 mod options;
 
@@ -41,6 +43,8 @@ pub use dead_letter::{DeadLetter, DeadLetterSink, DeadReason, LogLetters, Redriv
 #[cfg(feature = "disk")]
 pub use journal::{JournalReport, JournalStatus, JournalSync};
 pub(crate) use keeper::{Keeper, Recovered, Written};
+pub use letter_channel::{ChannelLetters, LetterReceiver};
+pub use letter_file::{FileLetters, LetterReader};
 pub(crate) use letters::Letters;
 pub(crate) use options::WriteBehindOptions;
 pub use options::{Overload, Retry, WriteBehind};

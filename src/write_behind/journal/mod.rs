@@ -20,6 +20,8 @@ mod record;
 mod recovery;
 mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::future::Future;
@@ -109,7 +111,7 @@ impl Journal {
         let directory: PathBuf = directory.to_owned();
         let opened = runtime.spawn_blocking(move || Store::open(&directory)).await;
         let (store, found) = opened.map_err(|error| aborted(&error)).flatten()?;
-        let mut state = State::new(found.next);
+        let mut state = State::new(found.next, found.settled);
         let mut report = found.report;
         let now = runtime.wall();
         for (number, mut record) in found.records {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::record::{Piece, Record, scan};
@@ -97,10 +98,22 @@ impl Files {
 
 /// A file's bytes up to the last that is not zero: logs are allocated ahead, sparsely.
 fn read_to_last_byte(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = fs::read(path)?;
+    const CHUNK: usize = 64 << 10;
+    const ZEROS: [u8; CHUNK] = [0; CHUNK];
+    let mut file = fs::File::open(path)?;
+    let (mut bytes, mut zeros) = (Vec::new(), 0);
+    let mut chunk = Vec::with_capacity(CHUNK);
+    while file.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)? > 0 {
+        if ZEROS.starts_with(&chunk) {
+            zeros += chunk.len();
+        } else {
+            bytes.resize(bytes.len() + std::mem::take(&mut zeros), 0);
+            bytes.extend_from_slice(&chunk);
+        }
+        chunk.clear();
+    }
     let length = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     bytes.truncate(length);
-    bytes.shrink_to_fit();
     Ok(bytes)
 }
 
@@ -174,6 +187,11 @@ impl Gathered {
     pub(super) fn highest(&self) -> u64 {
         let settled = self.settled.values().copied().max().unwrap_or(0);
         self.highest.max(settled).max(self.floor)
+    }
+
+    /// What was settled, as notes say it.
+    pub(super) fn settled(&self) -> Vec<(u64, u64)> {
+        self.settled.iter().map(|(fingerprint, number)| (*fingerprint, *number)).collect()
     }
 
     /// What is still to be applied, oldest first.

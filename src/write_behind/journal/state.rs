@@ -42,6 +42,9 @@ pub(super) struct State {
     numbers: BTreeSet<u64>,
     bytes: u64,
     next: u64,
+    /// Records with lower numbers are of earlier processes: older than whatever comes, though their clocks may have
+    /// been ahead.
+    first: u64,
     /// Keys of which the store holds something else than this does.
     dirty: HashSet<CacheKey, KeyHash>,
     settled: Vec<(u64, u64)>,
@@ -85,21 +88,22 @@ pub(super) struct Taken {
 }
 
 impl State {
-    pub(super) fn new(next: u64) -> Self {
+    pub(super) fn new(next: u64, settled: Vec<(u64, u64)>) -> Self {
         Self {
             live: HashMap::default(),
             numbers: BTreeSet::new(),
             bytes: 0,
             next,
+            first: next,
             dirty: HashSet::default(),
-            settled: Vec::new(),
+            owed: !settled.is_empty(),
+            settled,
             dirty_since: None,
             unsynced_since: None,
             put: false,
             waiters: Vec::new(),
             cleared: HashMap::new(),
             failing: None,
-            owed: false,
             closing: false,
             closed: false,
             writes: 0,
@@ -150,6 +154,11 @@ impl State {
             self.dirty.insert(key.clone());
             self.dirty_since.get_or_insert(now);
         }
+    }
+
+    /// Whether what the journal has of `key` is not newer than `stamp`.
+    fn is_covered(&self, number: u64, record: &Record, stamp: Stamp) -> bool {
+        record.stamp <= stamp || number < self.first
     }
 
     fn is_cleared(&self, record: &Record) -> bool {
@@ -212,8 +221,9 @@ impl Shared {
             return Some(answer);
         }
         state.writes += 1;
-        let newer = state.live.get(&record.key).is_some_and(|(_, known)| record.stamp < known.stamp);
-        if !newer && !state.is_cleared(record) {
+        let known = state.live.get(&record.key);
+        let newest = known.is_none_or(|(number, known)| state.is_covered(*number, known, record.stamp));
+        if newest && !state.is_cleared(record) {
             state.insert(record);
         }
         state.dirty_since.get_or_insert(now);
@@ -237,7 +247,8 @@ impl Shared {
     pub(super) fn settled(&self, key: &CacheKey, stamp: Stamp) {
         let now = self.runtime.now();
         let mut state = self.lock();
-        if state.live.get(key).is_some_and(|(_, record)| record.stamp <= stamp) {
+        let known = state.live.get(key);
+        if known.is_some_and(|(number, record)| state.is_covered(*number, record, stamp)) {
             let first = state.dirty.is_empty();
             state.forget(key, now);
             let much = state.dirty.len() == FORGET_AT;
@@ -253,10 +264,13 @@ impl Shared {
         let mut state = self.lock();
         let known = state.cleared.entry(scope.clone()).or_default();
         *known = stamp.max(*known);
-        let live = state.live.values().map(|(_, record)| record);
-        let covered: Vec<_> = live
-            .filter(|record| record.stamp <= stamp && scope.covers(record.key.prefix()))
-            .map(|record| record.key.clone())
+        let covered: Vec<_> = state
+            .live
+            .values()
+            .filter(|(number, record)| {
+                state.is_covered(*number, record, stamp) && scope.covers(record.key.prefix())
+            })
+            .map(|(_, record)| record.key.clone())
             .collect();
         for key in covered {
             state.forget(&key, now);
@@ -379,6 +393,12 @@ impl Shared {
         drop(state);
         // Dropped, they say that the journal was closed.
         drop(waiters);
+    }
+
+    /// Whether the writer has taken everything.
+    #[cfg(test)]
+    pub(super) fn is_taken(&self) -> bool {
+        self.lock().dirty.is_empty()
     }
 
     pub(super) fn is_closing(&self) -> bool {

@@ -53,6 +53,8 @@ pub(super) struct Batch {
 /// What opening found, with the numbers that the records have in the store.
 pub(super) struct Found {
     pub(super) records: Vec<(u64, Record)>,
+    /// Notes that were cut off with the end of a log, while records that they are about may stand before the cut.
+    pub(super) settled: Vec<(u64, u64)>,
     /// The next free number.
     pub(super) next: u64,
     pub(super) report: JournalReport,
@@ -86,10 +88,11 @@ impl Store {
             lock: Mutex::new(Some(lock)),
         };
         let next = gathered.highest() + 1;
+        let settled = if report.cut_bytes > 0 { gathered.settled() } else { Vec::new() };
         let records = gathered.pending();
         report.records = records.len();
         check_closed(directory, &mut report);
-        Ok((store, Found { records, next, report, rewrite }))
+        Ok((store, Found { records, settled, next, report, rewrite }))
     }
 
     /// Writes a batch. After an error the store must be reopened, and what it should hold written again.
