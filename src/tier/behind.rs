@@ -244,9 +244,13 @@ impl TierCore {
     /// Why it could not be opened.
     pub(crate) async fn open_behind(self: &Arc<Self>) -> Result<()> {
         let Some(behind) = &self.behind else { return Ok(()) };
-        let recovered = behind.keeper.open(&behind.options, &self.runtime).await;
+        let opened = behind.keeper.open(&behind.options, &self.runtime).await;
+        let (recovered, sound) = opened.map_err(|error| error.at_tier(&self.label))?;
+        if !sound {
+            self.tell(EventKind::JournalDamaged);
+        }
         let at = self.moment();
-        for mut recovered in recovered.map_err(|error| error.at_tier(&self.label))? {
+        for mut recovered in recovered {
             self.order.clock.observe(recovered.stamp, at.wall);
             // Older than every write of this process, even if an earlier clock ran ahead.
             recovered.stamp = self.order.inherited(recovered.stamp);
