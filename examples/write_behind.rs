@@ -77,6 +77,7 @@ async fn open(store: &Store, directory: &Path) -> tierkeep::Result<(Cache, Regio
     Ok((cache, names))
 }
 
+#[expect(clippy::disallowed_methods, reason = "an application on tokio")]
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
@@ -127,8 +128,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     drop((cache, names));
 
     let (cache, names) = open(&store, directory.path()).await?;
-    let shown = names.get(&2).await.map(|hit| hit.clone());
-    println!("after the restart, with the store still away: {shown:?}");
+    let shown = names.get(&2).await.ok_or("what the journal has shows")?;
+    println!("after the restart, with the store still away: {}", *shown);
     store.away.store(false, Ordering::Relaxed);
     cache.flush(Duration::from_secs(60)).await?;
     println!("the store holds {}", store.entries().len());

@@ -7,7 +7,7 @@
 
 #[path = "coherence/child.rs"]
 mod child;
-#[cfg(feature = "redis-cluster")]
+#[cfg(feature = "cluster")]
 #[path = "coherence/cluster.rs"]
 mod cluster;
 #[path = "coherence/history.rs"]

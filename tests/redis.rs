@@ -5,7 +5,7 @@
 mod caches;
 #[path = "redis/clears.rs"]
 mod clears;
-#[cfg(feature = "redis-cluster")]
+#[cfg(feature = "cluster")]
 #[path = "redis/cluster.rs"]
 mod cluster;
 #[path = "redis/connections.rs"]

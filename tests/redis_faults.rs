@@ -4,7 +4,7 @@
 //! Each scenario prints a line of counts.
 #![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-#[cfg(all(feature = "redis-cluster", feature = "redis-sentinel"))]
+#[cfg(all(feature = "cluster", feature = "sentinel"))]
 #[path = "redis_faults/cluster.rs"]
 mod cluster;
 #[path = "redis_faults/contents.rs"]

@@ -15,6 +15,8 @@ use tierkeep_benches::micro;
 use tierkeep_benches::values::{Account, Identified, Page};
 use tierkeep_tokio::TokioRuntime;
 
+type Case<'a> = (&'a str, &'a (Object, Arc<dyn ValueType>), &'a dyn Format, &'a dyn Compressor);
+
 fn codec(criterion: &mut Criterion) {
     let runtime = micro::runtime();
     let handle = RuntimeHandle::new(TokioRuntime::new(runtime.handle().clone()));
@@ -23,7 +25,7 @@ fn codec(criterion: &mut Criterion) {
     let page: (Object, _) = (Arc::new(Page::of(1)), value_type::<Page>());
     let plain: &dyn Compressor = &PassthroughCompressor;
     let zstd: &dyn Compressor = &ZstdCompressor::new(3);
-    let cases: [(&str, &(Object, Arc<dyn ValueType>), &dyn Format, &dyn Compressor); 6] = [
+    let cases: [Case<'_>; 6] = [
         ("postcard/125B", &account, &PostcardFormat, plain),
         ("postcard/6kB", &page, &PostcardFormat, plain),
         ("json/125B", &account, &JsonFormat, plain),

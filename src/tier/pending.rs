@@ -258,7 +258,8 @@ impl Ledger {
             let fits = bytes + pending.change.weight() <= backlog.batch_bytes && batch.len() < pending.cap;
             let alike =
                 batch.first().is_none_or(|(first, _)| matches!(first.change, Change::Set(_)) == stores);
-            if !batch.is_empty() && !(fits && alike) {
+            let joins = batch.is_empty() || (fits && alike);
+            if !joins {
                 continue;
             }
             cap = cap.min(pending.cap);

@@ -142,7 +142,7 @@ fn a_replica_is_read_while_it_answers() {
     assert_eq!(read(&reader, &key(2)).as_deref(), Some("b"), "from where is written");
 }
 
-#[cfg(feature = "redis-sentinel")]
+#[cfg(feature = "sentinel")]
 #[test]
 fn sentinels_lead_to_the_new_master() {
     let trio = tierkeep_test_servers::RedisSentinel::start().unwrap();

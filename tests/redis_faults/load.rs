@@ -115,12 +115,12 @@ impl Load {
         self.writing.fetch_sub(1, Ordering::SeqCst);
     }
 
-    #[cfg(all(feature = "redis-cluster", feature = "redis-sentinel"))]
+    #[cfg(all(feature = "cluster", feature = "sentinel"))]
     pub(crate) fn pause_writes(&self, pause: bool) {
         self.read_only.store(pause, Ordering::SeqCst);
     }
 
-    #[cfg(all(feature = "redis-cluster", feature = "redis-sentinel"))]
+    #[cfg(all(feature = "cluster", feature = "sentinel"))]
     /// Whether nothing is being written, nor will be while writes are paused.
     pub(crate) fn is_quiet(&self) -> bool {
         let inspection = self.cache.inspect();

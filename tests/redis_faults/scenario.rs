@@ -62,7 +62,7 @@ impl<'a> Scenario<'a> {
     }
 
     /// Does something while nobody writes, and all that was written has been answered.
-    #[cfg(all(feature = "redis-cluster", feature = "redis-sentinel"))]
+    #[cfg(all(feature = "cluster", feature = "sentinel"))]
     pub(crate) fn without_writes(&self, then: impl FnOnce()) {
         self.load.pause_writes(true);
         self.wait_until("writes to end", || self.load.is_quiet());

@@ -2,6 +2,11 @@
 //!
 //! `TIERKEEP_CRASH_ROUNDS` says how many rounds there are for each store; 20 by default, 200 for the nightly run.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "two processes: threads, a wall clock and tasks outside of a cache"
+)]
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -39,7 +44,7 @@ struct Operation {
 
 fn operation(writer: u64, n: u64) -> Operation {
     let mixed = (n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-    Operation { key: writer + WRITERS * (mixed % KEYS), removes: mixed % 7 == 0 }
+    Operation { key: writer + WRITERS * (mixed % KEYS), removes: mixed.is_multiple_of(7) }
 }
 
 /// What a key may hold after a crash: what the last of its operations up to `n` left, which the writer was told was

@@ -59,6 +59,7 @@ pub(crate) async fn cache(
 
 /// Lets `writers` tasks set keys until `time` has passed. Returns how many sets there were, and how long each took if
 /// that is asked for.
+#[expect(clippy::disallowed_methods, reason = "writers are tasks of the application")]
 pub(crate) async fn write(
     region: &Region<Account, u64>,
     zipf: &Arc<Zipf>,

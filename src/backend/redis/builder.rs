@@ -13,7 +13,7 @@ use super::connect::Connector;
 use super::credentials::{Credentials, CredentialsProvider, Fixed};
 use super::driver::RedisDriver;
 use super::keyspace::Keyspace;
-#[cfg(feature = "redis-sentinel")]
+#[cfg(feature = "sentinel")]
 use super::sentinel::Sentinels;
 use super::servers::Servers;
 use super::shared::Shared;
@@ -51,10 +51,10 @@ pub struct RedisBuilder {
 /// What the addresses are.
 enum Layout {
     One,
-    #[cfg(feature = "redis-cluster")]
+    #[cfg(feature = "cluster")]
     Cluster,
     /// Sentinels, and the name of their master.
-    #[cfg(feature = "redis-sentinel")]
+    #[cfg(feature = "sentinel")]
     Sentinels(String),
 }
 
@@ -103,7 +103,7 @@ impl RedisBuilder {
 
     /// The store is a cluster, some of whose nodes are at these URLs; the others are found through them. User, password
     /// and TLS are those of the first.
-    #[cfg(feature = "redis-cluster")]
+    #[cfg(feature = "cluster")]
     #[must_use]
     pub fn cluster<U: AsRef<str>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
         self.addresses = urls.into_iter().map(|url| parse(url.as_ref())).collect();
@@ -113,7 +113,7 @@ impl RedisBuilder {
 
     /// The store is the one that these sentinels call `master`. User and password in the URLs are the sentinels' own;
     /// the master's are given with [`credentials`](Self::credentials). With `rediss` URLs the master speaks TLS too.
-    #[cfg(feature = "redis-sentinel")]
+    #[cfg(feature = "sentinel")]
     #[must_use]
     pub fn sentinels<U: AsRef<str>>(mut self, urls: impl IntoIterator<Item = U>, master: &str) -> Self {
         self.addresses = urls.into_iter().map(|url| parse(url.as_ref())).collect();
@@ -290,18 +290,18 @@ impl RedisBuilder {
         let shared = Arc::new(Shared::new(connector, keyspace, self.silence, self.max_backoff));
         let replica = replica.map(|info| Servers::one(&shared, Target::Address(info)));
         let servers = match self.layout {
-            #[cfg(feature = "redis-cluster")]
+            #[cfg(feature = "cluster")]
             Layout::Cluster if replica.is_some() => {
                 return Err(config("a Redis cluster has no one read replica: leave `read_replica` out"));
             }
             Layout::One => Servers::one(&shared, Target::Address(first)),
-            #[cfg(feature = "redis-cluster")]
+            #[cfg(feature = "cluster")]
             Layout::Cluster if first.redis_settings().db() != 0 => {
                 return Err(config("a Redis cluster has no databases but 0"));
             }
-            #[cfg(feature = "redis-cluster")]
+            #[cfg(feature = "cluster")]
             Layout::Cluster => Servers::cluster(&shared, addresses),
-            #[cfg(feature = "redis-sentinel")]
+            #[cfg(feature = "sentinel")]
             Layout::Sentinels(master) => {
                 let settings = redis::RedisConnectionInfo::default().set_db(self.database.unwrap_or(0));
                 let template = first.set_redis_settings(settings);

@@ -38,7 +38,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 8;
 
 /// Copies of the marks in a cluster: each covers a 64th of the slots.
-#[cfg(feature = "redis-cluster")]
+#[cfg(feature = "cluster")]
 pub(super) const COPIES: usize = 64;
 
 pub(super) struct Clears {
@@ -101,7 +101,7 @@ impl Clears {
     }
 
     /// The copies' slots, in their order.
-    #[cfg(feature = "redis-cluster")]
+    #[cfg(feature = "cluster")]
     pub(super) fn slots(&self) -> impl Iterator<Item = u16> {
         self.names.iter().map(|names| names.slot)
     }
@@ -305,7 +305,7 @@ async fn delete(names: Vec<Vec<u8>>, stamp: Option<Stamp>, servers: &Servers) ->
 fn tags(servers: &Servers) -> Vec<String> {
     match servers {
         Servers::One(_) => vec![String::new()],
-        #[cfg(feature = "redis-cluster")]
+        #[cfg(feature = "cluster")]
         Servers::Cluster(_) => {
             super::slots::spread(COPIES).into_iter().map(|tag| format!("{{{tag}}}")).collect()
         }

@@ -31,7 +31,7 @@ impl Connector {
     }
 
     /// The same with the user and password in `info`, whatever the backend's credentials are.
-    #[cfg(feature = "redis-sentinel")]
+    #[cfg(feature = "sentinel")]
     pub(super) async fn connect_as_told(
         &self,
         runtime: &RuntimeHandle,

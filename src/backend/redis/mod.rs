@@ -7,7 +7,7 @@
 mod backplane;
 mod builder;
 mod clears;
-#[cfg(feature = "redis-cluster")]
+#[cfg(feature = "cluster")]
 mod cluster;
 mod connect;
 mod credentials;
@@ -18,11 +18,11 @@ mod node;
 mod plain;
 mod reading;
 mod script;
-#[cfg(feature = "redis-sentinel")]
+#[cfg(feature = "sentinel")]
 mod sentinel;
 mod servers;
 mod shared;
-#[cfg(feature = "redis-cluster")]
+#[cfg(feature = "cluster")]
 mod slots;
 mod state;
 mod store;
@@ -89,8 +89,8 @@ use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Meta, Payload,
 /// connection ([`RedisBuilder::credentials_from`]). The driver, tokio's or smol's, is chosen with [`RedisDriver`]; a cache
 /// on another runtime is refused when it is built.
 ///
-/// One connection to each server carries all calls. In a cluster (feature `redis-cluster`) a batch is split by node, its
-/// parts travel at the same time, and redirections are followed; behind sentinels (`redis-sentinel`) each connection
+/// One connection to each server carries all calls. In a cluster (feature `cluster`) a batch is split by node, its
+/// parts travel at the same time, and redirections are followed; behind sentinels (`sentinel`) each connection
 /// asks for the master. TLS is rustls (`redis-tokio-tls`, `redis-smol-tls`).
 ///
 /// # What is stored

@@ -68,7 +68,7 @@ impl Store {
     }
 
     /// A GET for each key, since hardly any two share a slot, and the version of the clears from each node concerned.
-    #[cfg(feature = "redis-cluster")]
+    #[cfg(feature = "cluster")]
     async fn fetch_by_slot(&self, keys: &[CacheKey]) -> Result<Vec<Result<Value>>> {
         let Servers::Cluster(cluster) = &*self.servers else { return Ok(Vec::new()) };
         let names: Vec<_> = keys.iter().map(|key| self.shared.keyspace.name(key)).collect();
@@ -96,7 +96,7 @@ impl Store {
         }
     }
 
-    #[cfg(not(feature = "redis-cluster"))]
+    #[cfg(not(feature = "cluster"))]
     async fn fetch_by_slot(&self, keys: &[CacheKey]) -> Result<Vec<Result<Value>>> {
         self.fetch_at_once(keys, &self.servers).await
     }

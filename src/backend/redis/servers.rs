@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redis::aio::PubSubStream;
 use redis::{Cmd, Value};
 
-#[cfg(feature = "redis-cluster")]
+#[cfg(feature = "cluster")]
 use super::cluster::Cluster;
 #[cfg(feature = "backplane")]
 use super::connect::Connector;
@@ -22,13 +22,13 @@ use crate::runtime::RuntimeHandle;
 
 pub(super) enum Servers {
     One(Arc<Node>),
-    #[cfg(feature = "redis-cluster")]
+    #[cfg(feature = "cluster")]
     Cluster(Cluster),
 }
 
 /// A command and the slot of its keys; a single server has no slots and does not look.
 pub(super) struct Keyed {
-    #[cfg_attr(not(feature = "redis-cluster"), expect(dead_code, reason = "a single server has no slots"))]
+    #[cfg_attr(not(feature = "cluster"), expect(dead_code, reason = "a single server has no slots"))]
     pub(super) slot: u16,
     pub(super) command: Cmd,
 }
@@ -38,7 +38,7 @@ impl Servers {
         Self::One(Node::new(shared, target))
     }
 
-    #[cfg(feature = "redis-cluster")]
+    #[cfg(feature = "cluster")]
     pub(super) fn cluster(shared: &Arc<Shared>, seeds: Vec<redis::ConnectionInfo>) -> Self {
         Self::Cluster(Cluster::new(shared, seeds))
     }
@@ -46,7 +46,7 @@ impl Servers {
     pub(super) fn has_slots(&self) -> bool {
         match self {
             Self::One(_) => false,
-            #[cfg(feature = "redis-cluster")]
+            #[cfg(feature = "cluster")]
             Self::Cluster(_) => true,
         }
     }
@@ -56,7 +56,7 @@ impl Servers {
         let _ = name;
         match self {
             Self::One(_) => 0,
-            #[cfg(feature = "redis-cluster")]
+            #[cfg(feature = "cluster")]
             Self::Cluster(_) => super::slots::slot(name),
         }
     }
@@ -72,7 +72,7 @@ impl Servers {
                     Err(error) => vec![Err(error); count],
                 }
             }
-            #[cfg(feature = "redis-cluster")]
+            #[cfg(feature = "cluster")]
             Self::Cluster(cluster) => cluster.send(commands).await,
         }
     }
@@ -120,7 +120,7 @@ impl Servers {
     pub(super) async fn all(&self) -> Result<Vec<Arc<Node>>> {
         match self {
             Self::One(node) => Ok(vec![Arc::clone(node)]),
-            #[cfg(feature = "redis-cluster")]
+            #[cfg(feature = "cluster")]
             Self::Cluster(cluster) => cluster.masters().await,
         }
     }
@@ -128,7 +128,7 @@ impl Servers {
     pub(super) async fn connect_now(&self) -> Result<()> {
         match self {
             Self::One(node) => node.connect_now().await,
-            #[cfg(feature = "redis-cluster")]
+            #[cfg(feature = "cluster")]
             Self::Cluster(cluster) => cluster.connect_now().await,
         }
     }
@@ -136,7 +136,7 @@ impl Servers {
     pub(super) fn state(&self) -> (ConnectionState, usize) {
         match self {
             Self::One(node) => (node.state(), 1),
-            #[cfg(feature = "redis-cluster")]
+            #[cfg(feature = "cluster")]
             Self::Cluster(cluster) => cluster.state(),
         }
     }

@@ -6,14 +6,14 @@ use redis::aio::MultiplexedConnection;
 use redis::aio::PubSubStream;
 
 use super::connect::Connector;
-#[cfg(feature = "redis-sentinel")]
+#[cfg(feature = "sentinel")]
 use super::sentinel::Sentinels;
 use crate::error::Result;
 use crate::runtime::RuntimeHandle;
 
 pub(super) enum Target {
     Address(ConnectionInfo),
-    #[cfg(feature = "redis-sentinel")]
+    #[cfg(feature = "sentinel")]
     Sentinels(Sentinels),
 }
 
@@ -28,7 +28,7 @@ impl Target {
     ) -> Result<PubSubStream> {
         let info = match self {
             Self::Address(info) => info.clone(),
-            #[cfg(feature = "redis-sentinel")]
+            #[cfg(feature = "sentinel")]
             Self::Sentinels(sentinels) => sentinels.master(connector, runtime).await?,
         };
         connector.listen(runtime, info, channel).await
@@ -41,7 +41,7 @@ impl Target {
     ) -> Result<MultiplexedConnection> {
         match self {
             Self::Address(info) => connector.connect(runtime, info.clone()).await,
-            #[cfg(feature = "redis-sentinel")]
+            #[cfg(feature = "sentinel")]
             Self::Sentinels(sentinels) => sentinels.connect(connector, runtime).await,
         }
     }

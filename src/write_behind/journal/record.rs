@@ -132,9 +132,9 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(Piece, usize)> {
         return None;
     }
     let body = Reader(sound.get(5..)?);
-    let piece = match sound.first()? {
-        &NOTES => Piece::Notes(decode_notes(body)?),
-        &kind @ (SET | REMOVE) => {
+    let piece = match *sound.first()? {
+        NOTES => Piece::Notes(decode_notes(body)?),
+        kind @ (SET | REMOVE) => {
             let (number, record) = decode_record(kind == SET, body)?;
             Piece::Record(number, record)
         }

@@ -99,7 +99,7 @@ impl Files {
 /// A file's bytes up to the last that is not zero: logs are allocated ahead, sparsely.
 fn read_to_last_byte(path: &Path) -> std::io::Result<Vec<u8>> {
     const CHUNK: usize = 64 << 10;
-    const ZEROS: [u8; CHUNK] = [0; CHUNK];
+    static ZEROS: [u8; CHUNK] = [0; CHUNK];
     let mut file = fs::File::open(path)?;
     let (mut bytes, mut zeros) = (Vec::new(), 0);
     let mut chunk = Vec::with_capacity(CHUNK);
