@@ -38,8 +38,7 @@ fn answer(line: &str) {
 }
 
 async fn serve(runtime: RuntimeHandle, driver: RedisDriver) {
-    let redis =
-        RedisBackend::builder(driver).url(&told("URL")).namespace(&told("NAMESPACE")).build().unwrap();
+    let redis = RedisBackend::builder(driver).url(&told("URL")).namespace(told("NAMESPACE")).build().unwrap();
     let mut memory = Tier::new(MemoryBackend::entries(10_000));
     let cap: u64 = told("CAP").parse().unwrap();
     if cap > 0 {

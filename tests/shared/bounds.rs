@@ -38,7 +38,7 @@ async fn caller(
 ) {
     for n in 0..150 {
         let key = runtime.random() % KEYS;
-        if runtime.random() % 10 == 0 {
+        if runtime.random().is_multiple_of(10) {
             if process.numbers.set(&key, n).await.is_ok() {
                 let stamp = store.stamp(&process.numbers.key(&key)).unwrap();
                 confirmed.0.lock().unwrap().push((runtime.now(), key, stamp));
@@ -75,7 +75,7 @@ async fn play(sim: SimRuntime) -> u64 {
         }
     }
     for caller in callers {
-        if runtime.random() % 4 == 0 {
+        if runtime.random().is_multiple_of(4) {
             hub.disconnect();
         }
         caller.await.unwrap();

@@ -83,7 +83,7 @@ async fn caller(world: Arc<World>, node: Arc<Node>, told: Arc<Told>, writes: boo
 
 async fn change(world: &World, node: &Node, runtime: &RuntimeHandle, key: u64) {
     let value = world.values.fetch_add(1, Ordering::Relaxed);
-    let removes = runtime.random() % 4 == 0;
+    let removes = runtime.random().is_multiple_of(4);
     let change = world.history.begin(key, (!removes).then_some(value));
     // One clock, to the ms: what begins after another has ended has the later stamp.
     runtime.sleep(ms(2)).await;
