@@ -5,7 +5,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::core::{TierCore, lock};
+use super::core::TierCore;
+#[cfg(feature = "backplane")]
+use super::core::lock;
 use super::counters::Counters;
 use super::message::{Mutation, Settlement};
 use crate::error::{Error, ErrorKind, Result};
