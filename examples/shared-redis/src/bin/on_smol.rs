@@ -1,4 +1,8 @@
 //! The service on smol, with hyper.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an application has a runtime of its own; only the engine must not"
+)]
 
 use std::convert::Infallible;
 

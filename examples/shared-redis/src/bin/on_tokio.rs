@@ -1,4 +1,8 @@
 //! The service on tokio, with axum. `--check redis://…` checks it against its twin on smol.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an application has a runtime of its own; only the engine must not"
+)]
 
 use axum::Router;
 use axum::extract::{Path, State};
