@@ -20,7 +20,6 @@ use tierkeep_smol::SmolRuntime;
 /// The largest body that is read.
 const MOST: usize = 1024;
 
-#[expect(clippy::disallowed_methods, reason = "an application on smol")]
 fn main() -> Result<(), Failure> {
     smol::block_on(async {
         let (redis, address) = arguments()?;

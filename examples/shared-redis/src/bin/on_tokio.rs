@@ -13,7 +13,6 @@ use shared_redis::{Failure, arguments, check};
 use tierkeep::backend::RedisDriver;
 use tierkeep_tokio::TokioRuntime;
 
-#[expect(clippy::disallowed_methods, reason = "an application on tokio")]
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     if std::env::args().nth(1).as_deref() == Some("--check") {
