@@ -134,6 +134,8 @@ impl Engine {
         if !core.leaves_to_journal() {
             let _ = drained.await;
         }
+        // Now, so that dead letters have the rest of the time to be delivered.
+        let left = core.close_behind() as u64;
         tier.address.stop();
         let stopped = self.runtime.deadline(deadline, tier.address.stopped()).await;
         if stopped.is_none() {
@@ -144,7 +146,6 @@ impl Engine {
             core.pump();
             self.runtime.sleep(POLL).await;
         }
-        let left = core.close_behind() as u64;
         let letters = core.behind.as_ref().map(|behind| Arc::clone(&behind.letters));
         if let Some(letters) = letters {
             let _ = self.runtime.deadline(deadline, letters.settled()).await;
@@ -191,7 +192,8 @@ fn ended(core: &TierCore, left: u64) -> Option<WriteBehindShutdown> {
         applied: counts.applied,
         superseded: counts.superseded,
         dead: counts.dead,
-        left_in_journal: if journaled { left } else { 0 },
+        // What was sent already may have been confirmed since.
+        left_in_journal: if journaled { core.pending() as u64 } else { 0 },
         lost: if journaled { 0 } else { left },
         letters_undelivered: inspection.letters_undelivered + inspection.letters_waiting as u64,
     })

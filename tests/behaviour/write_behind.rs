@@ -401,7 +401,7 @@ pub(crate) async fn a_shutdown_with_the_store_away_hands_out_letters(world: Worl
     for key in 0..10 {
         bench.region.set(&key, key).await.unwrap();
     }
-    let report = bench.cache.shutdown(Duration::from_millis(300)).await;
+    let report = bench.cache.shutdown(Duration::from_secs(1)).await;
     assert!(!report.clean);
     let behind = report.tiers[1].write_behind.unwrap();
     assert_eq!((behind.accepted, behind.dead, behind.lost), (10, 10, 10));
