@@ -45,7 +45,7 @@ pub(crate) async fn cache(
     server: &RedisServer,
     behind: Option<WriteBehind>,
 ) -> (Cache, Region<Account, u64>) {
-    let redis = RedisBackend::builder(RedisDriver::Tokio).url(&server.url()).build().expect("a backend");
+    let redis = RedisBackend::builder(RedisDriver::Tokio).url(&server.url()).namespace("bench").build().expect("a backend");
     let mut tier = Tier::new(redis);
     if let Some(behind) = behind {
         tier = tier.write_behind(behind);
