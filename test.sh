@@ -74,7 +74,7 @@ lint_each_feature() {
 
 lint_some_pairs() {
     local pair
-    for pair in rkyv_format,moka metrics,tracing disk,uuid bincode,ron gzip,zstd moka,metrics; do
+    for pair in rkyv_format,moka metrics,tracing disk,uuid bincode,ron gzip,zstd moka,metrics backplane,metrics backplane,redis-smol; do
         echo "features $pair"
         cargo clippy -q -p tierkeep --lib --no-default-features --features "$pair" -- -D warnings || return 1
     done
@@ -163,6 +163,26 @@ simulated_hour() { cargo run -q -p tierkeep-sim --example hour_of_ttls >"$scratc
 # Starts a service, asks it for its metrics and traces, and ends by itself.
 telemetry_example() { cargo run -q -p axum-telemetry >"$scratch/telemetry.out" || { cat "$scratch/telemetry.out" && return 1; }; }
 
+# A Redis of its own, and two services on two runtimes that show each other's writes; ends by itself.
+shared_redis_example() {
+    local socket="$scratch/redis.sock" server status=0
+    have redis-server || { echo "redis-server is missing: install it (Debian: redis-server)" && return 1; }
+    # Both services, of which one starts the other.
+    cargo build -q -p shared-redis --bins || return 1
+    redis-server --port 0 --unixsocket "$socket" --save "" --dir "$scratch" >"$scratch/redis.out" 2>&1 &
+    server=$!
+    for _ in $(seq 100); do
+        [ -S "$socket" ] && break
+        sleep 0.05
+    done
+    cargo run -q -p shared-redis -- --check "redis+unix://$socket" >"$scratch/shared.out" 2>&1 || status=1
+    kill "$server" && wait "$server" 2>/dev/null
+    if [ "$status" -ne 0 ] || ! grep -qx 'done' "$scratch/shared.out"; then
+        cat "$scratch/shared.out"
+        return 1
+    fi
+}
+
 # Crates of their own: loom's types stand in for the standard library's in files of the engine, and the fuzz targets are
 # for cargo-fuzz on nightly. They are built in the one target directory all the same.
 order_models() {
@@ -231,6 +251,7 @@ step "other examples" other_examples
 step "replay example" replay_example
 step "simulated hour" simulated_hour
 step "telemetry example" telemetry_example
+step "services that share a Redis" shared_redis_example
 
 printf '\n== done in %d s\n' "$SECONDS"
 totals

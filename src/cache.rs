@@ -29,6 +29,10 @@ use crate::write_behind::{DeadLetter, Redriven};
 /// How long tiers above a shared one keep an entry that another process may have replaced, unless they say otherwise.
 const SHARED_CAP: Duration = Duration::from_secs(30);
 
+/// The same where other processes tell what they write.
+#[cfg(feature = "backplane")]
+const TOLD_CAP: Duration = Duration::from_secs(300);
+
 /// Several tiers as one cache. Cheap to clone; all clones are the same cache.
 ///
 /// Dropping the last clone (regions count) stops the tiers after what they have queued; [`shutdown`](Self::shutdown)
@@ -109,7 +113,11 @@ impl Cache {
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.store::<T>().get(key).await
+        match self.inner.engine.hit_at_once(&key.probe(), &self.inner.untyped) {
+            Some(hit) => Some(hit),
+            // Boxed, so that a hit does not carry the state of the long way.
+            None => Box::pin(async { self.store::<T>().read(key).await }).await,
+        }
     }
 
     /// As [`get`](Self::get), naming the tiers that could not answer.
@@ -184,7 +192,8 @@ impl Cache {
 
     /// Takes the tier named `label` out of service, or lets it serve again: for operators.
     ///
-    /// While it is bypassed, reads of it miss, nothing is stored in it, and a mutation is settled there without its
+    /// While it is bypassed, reads of it miss (but for what a write-behind tier has queued, and goes on taking in),
+    /// nothing is stored in it, and a mutation is settled there without its
     /// confirmation (so a cache of this tier alone reports [`ErrorKind::Unavailable`]). Before it serves again it is
     /// cleared, in the background, and whatever was written up to then is absent: it never shows what it missed.
     /// [`EventKind::BypassEnded`](crate::EventKind::BypassEnded) and [`inspect`](Self::inspect) tell when it does. A
@@ -367,6 +376,33 @@ impl CacheBuilder {
         self
     }
 
+    /// Has the cache tell other processes what it writes to the shared tier, and hear what they write: see
+    /// [`backplane`](crate::backplane). Tiers above a shared one then keep entries for 5 min, unless they say otherwise.
+    #[cfg(feature = "backplane")]
+    #[must_use]
+    pub fn backplane(mut self, transport: impl crate::backplane::Backplane) -> Self {
+        self.options.backplane.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Sets how the [backplane](Self::backplane) is used. Default: see
+    /// [`BackplaneOptions`](crate::backplane::BackplaneOptions).
+    #[cfg(feature = "backplane")]
+    #[must_use]
+    pub fn backplane_options(mut self, options: crate::backplane::BackplaneOptions) -> Self {
+        self.options.backplane.options = options;
+        self
+    }
+
+    /// How long unshared tiers above a shared one keep an entry, and how long while the backplane is away.
+    fn shared_caps(&self) -> (Duration, Option<Duration>) {
+        #[cfg(feature = "backplane")]
+        if self.options.backplane.transport.is_some() {
+            return (TOLD_CAP, Some(self.options.backplane.options.fallback_cap));
+        }
+        (SHARED_CAP, None)
+    }
+
     fn adopt(&self, first: Composition) -> Composition {
         let (own, mut policy) = (&self.composition.policy, first.policy);
         // What was set on the builder holds over what the composition brought.
@@ -449,7 +485,8 @@ impl CacheBuilder {
     /// something, a format or compressor that could not be read back. [`ErrorKind::Unavailable`] if a required tier
     /// does not come up.
     pub async fn build(mut self) -> Result<Cache> {
-        self.composition.cap_above_shared(SHARED_CAP);
+        let (cap, fallback) = self.shared_caps();
+        self.composition.cap_above_shared(cap, fallback);
         let composition = &self.composition;
         if composition.tiers.is_empty() {
             return Err(config("a cache needs at least one tier; add one with `.tier(…)`"));

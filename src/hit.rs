@@ -98,6 +98,47 @@ impl<T: Serialize> Serialize for Hit<T> {
     }
 }
 
+/// Where a value that is read in place came from, and how long it lives: what a [`Hit`] knows besides the value.
+#[cfg(feature = "rkyv_format")]
+#[derive(Debug, Clone)]
+pub struct HitInfo {
+    tier: BackendLabel,
+    meta: Meta,
+    now: Timestamp,
+}
+
+#[cfg(feature = "rkyv_format")]
+impl HitInfo {
+    pub(crate) fn new(tier: BackendLabel, meta: Meta, now: Timestamp) -> Self {
+        Self { tier, meta, now }
+    }
+
+    /// The tier that had it.
+    pub fn tier(&self) -> &BackendLabel {
+        &self.tier
+    }
+
+    /// How old the value was when it was read.
+    pub fn age(&self) -> Duration {
+        self.now.since(self.meta.created)
+    }
+
+    /// What was left of its life when it was read; `None`: it never expires.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.meta.expire.map(|at| at.since(self.now))
+    }
+
+    /// How it stood towards its stamps when it was read.
+    pub fn freshness(&self) -> Freshness {
+        self.meta.freshness(self.now)
+    }
+
+    /// Its stamps.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
 /// A read with everything it met on its way.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -29,7 +29,6 @@ use std::sync::{Arc, OnceLock};
 #[derive(Clone)]
 pub struct CacheKey {
     hash: u64,
-    prefix: u32,
     text: Arc<str>,
 }
 
@@ -98,8 +97,7 @@ impl CacheKey {
 
     pub(crate) fn from_canonical(text: impl Into<Arc<str>>) -> Self {
         let text = text.into();
-        let prefix = text.find(':').unwrap_or(text.len());
-        Self { hash: hash_text(&text), prefix: u32::try_from(prefix).unwrap_or(u32::MAX), text }
+        Self { hash: hash_text(&text), text }
     }
 
     /// The canonical text, percent-encoded: what byte tiers store the entry under.
@@ -109,7 +107,8 @@ impl CacheKey {
 
     /// The prefix as it stands in the text (percent-encoded if it needed to be).
     pub fn prefix(&self) -> &str {
-        self.text.get(..self.prefix as usize).unwrap_or(&self.text)
+        // Looked for, not remembered: few ask, and every entry in memory holds a key.
+        self.text.split(':').next().unwrap_or_default()
     }
 
     /// The prefix, decoded.
@@ -120,8 +119,8 @@ impl CacheKey {
 
     /// The schema version.
     pub fn version(&self) -> u32 {
-        let rest = self.text.get(self.prefix as usize + 2..).unwrap_or_default();
-        rest.split(':').next().and_then(|v| v.parse().ok()).unwrap_or(0)
+        let version = self.text.split(':').nth(1).and_then(|version| version.strip_prefix('v'));
+        version.and_then(|version| version.parse().ok()).unwrap_or(0)
     }
 
     /// The parts, decoded, in order.
@@ -199,12 +198,7 @@ impl<'a> KeyProbe<'a> {
 
     /// The owned key.
     pub fn to_key(&self) -> CacheKey {
-        let prefix = self.text.find(':').unwrap_or(self.text.len());
-        CacheKey {
-            hash: self.hash,
-            prefix: u32::try_from(prefix).unwrap_or(u32::MAX),
-            text: self.text.into(),
-        }
+        CacheKey { hash: self.hash, text: self.text.into() }
     }
 
     /// The canonical text.
@@ -324,6 +318,13 @@ impl<'a> KeyWriter<'a> {
         if self.out.len() == start {
             self.out.push(':');
         }
+    }
+
+    /// As [`integer`](Self::integer), of one whose digits need no encoding and no formatter.
+    #[inline]
+    pub(crate) fn digits(&mut self, value: impl itoa::Integer) {
+        self.separate();
+        self.out.push_str(itoa::Buffer::new().format(value));
     }
 
     fn separate(&mut self) {

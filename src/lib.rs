@@ -33,7 +33,7 @@
 //! | reading, writing and loading | [`Region`], [`Hit`], [`Lookup`] |
 //! | keys | [`KeyParts`] for types of your own, [`CacheKey`] for what they become |
 //! | tiers and their limits | [`Tier`], [`TierOptions`], [`BreakerOptions`] |
-//! | stores | [`MemoryBackend`], `backend::DiskBackend` (feature `disk`), `MokaBackend` (feature `moka`), [`Backend`] for your own; [`CacheBackend`] for typed calls of one |
+//! | stores | [`MemoryBackend`], `backend::DiskBackend` (feature `disk`), `MokaBackend` (feature `moka`), `backend::RedisBackend` (features `redis-tokio`, `redis-smol`), [`Backend`] for your own; [`CacheBackend`] for typed calls of one |
 //! | composing by value | [`Compose`], [`Composition`], [`CompositionBackend`] |
 //! | watching and operating | [`Cache::events`], [`Cache::health`], [`Cache::hot_keys`], [`Cache::bypass`], [`Region::peek`] |
 //! | which tiers are asked and awaited | [`composition::ReadPolicy`], [`composition::WritePolicy`], [`composition::RefillPolicy`], [`Compose`] |
@@ -54,8 +54,10 @@
 //! | feature | what it brings |
 //! |---|---|
 //! | `disk` (default) | `backend::DiskBackend` |
+//! | `backplane` | `backplane`: processes that share a store tell each other what they write |
 //! | `moka` | `MokaBackend`: time-to-idle, a removal listener, a weigher |
-//! | `gzip`, `zstd` | compressors |
+//! | `redis-tokio`, `redis-smol` | `backend::RedisBackend`, inside tokio or inside smol and async-std; `redis-tokio-tls`, `redis-smol-tls`, `redis-cluster`, `redis-sentinel` for more ways to reach a store |
+//! | `gzip`, `zstd` | compressors; with `zstd`, dictionaries that regions train |
 //! | `bincode`, `ron`, `rkyv_format` | formats, beside postcard and JSON |
 //! | `metrics`, `tracing` | what the cache does, through these facades |
 //! | `uuid` | UUIDs as keys |
@@ -66,7 +68,11 @@
 // The engine never panics on its own account, and says why a size fits. Tests may be shorter.
 #![warn(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+#[cfg(feature = "rkyv_format")]
+mod archived;
 pub mod backend;
+#[cfg(feature = "backplane")]
+pub mod backplane;
 mod cache;
 pub mod codec;
 pub mod composition;
@@ -95,6 +101,8 @@ pub use backend::{Backend, BackendResult, CacheBackend, MemoryBackend};
 pub use cache::{Cache, CacheBuilder};
 pub use composition::{Compose, Composition, CompositionBackend};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "rkyv_format")]
+pub use hit::HitInfo;
 pub use hit::{Hit, Lookup};
 #[cfg(feature = "testing")]
 pub use key::deterministic_hashing;

@@ -58,6 +58,10 @@ pub enum Plant {
     BypassHidesNothing,
     /// The other tiers keep their entry when a store that compares says that it holds a newer one.
     OutdatedStays,
+    /// What other processes say that they wrote is ignored.
+    HeardIgnored,
+    /// Messages of other processes that were missed are not noticed.
+    GapIgnored,
     /// A fill replaces an entry that is newer than it.
     OlderFill,
     /// An inherited entry keeps its stamp, which may lie ahead of this process's clock.
@@ -94,8 +98,8 @@ impl Plant {
     ];
 
     /// Those that an exploration can notice. [`InheritedAhead`](Self::InheritedAhead) needs a store that outlives a
-    /// process, [`OutdatedStays`](Self::OutdatedStays) and [`OlderFill`](Self::OlderFill) one that two processes share:
-    /// they have tests of their own (`tests/order`, `tests/shared`).
+    /// process, [`OutdatedStays`](Self::OutdatedStays), [`OlderFill`](Self::OlderFill), [`HeardIgnored`](Self::HeardIgnored)
+    /// and [`GapIgnored`](Self::GapIgnored) one that two processes share: they have tests of their own (`tests/order`, `tests/shared`).
     pub const ALL: [Self; 24] = [
         Self::NoFence,
         Self::FenceBusy,

@@ -1,7 +1,7 @@
 //! Regions: the entries of one value type under one kind of key.
 
 use std::borrow::Borrow;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::value::DeleteStatus;
 /// is an error. Raise its [`version`](RegionBuilder::version) when the value's schema changes: old entries then read
 /// as misses.
 pub struct Region<T, K: ?Sized> {
-    store: Store,
+    pub(crate) store: Store,
     cache: Cache,
     name: Arc<str>,
     /// `name:vN:`, what every key of the region begins with.
@@ -44,6 +44,8 @@ pub struct RegionBuilder<T, K: ?Sized> {
     ttl: Option<Option<Duration>>,
     load_deadline: Duration,
     weigher: Option<Weigher<T>>,
+    #[cfg(feature = "zstd")]
+    dictionary: Option<crate::codec::DictionaryOptions>,
     types: Types<T, K>,
 }
 
@@ -59,6 +61,8 @@ where
             ttl: None,
             load_deadline: Duration::from_secs(30),
             weigher: None,
+            #[cfg(feature = "zstd")]
+            dictionary: None,
             types: PhantomData,
         }
     }
@@ -100,6 +104,63 @@ where
         self
     }
 
+    /// Compresses the region's values with a dictionary of their own, trained from what is written (feature `zstd`): for
+    /// many small values that resemble each other, in tiers whose compressor is plain
+    /// [`ZstdCompressor`](crate::codec::ZstdCompressor). Default: no dictionary.
+    ///
+    /// Values are sampled as they are written; once there are enough, a dictionary is trained on the blocking pool, and
+    /// used if it saves at least 5 % of bytes it has not seen. When values no longer compress as they did, another one is
+    /// trained. Each dictionary is stored in the byte tiers before the first entry that is written with it, under a key
+    /// of the engine's own, and again every 10,000 values, so that entries are readable after a restart and in other
+    /// processes: a cache that meets a dictionary it does not know loads it from the entry's tier. An entry whose
+    /// dictionary is gone is a counted miss. A region takes over the first dictionary that is found so, and compresses
+    /// with it rather than begin anew. Stored dictionaries expire 30 days after they were last used for writing.
+    ///
+    /// Opening the region again keeps the dictionary and the options of the first opening.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use tierkeep::{Backend, BackendResult, Cache, CacheKey, CacheValue, DeleteStatus, Raw, Region, async_trait};
+    /// # use tierkeep_sim::MapBackend;
+    /// use tierkeep::codec::{Compressor, DictionaryOptions, ZstdCompressor};
+    /// # struct Store(MapBackend, ZstdCompressor);
+    /// # #[async_trait]
+    /// # impl Backend for Store {
+    /// #     async fn read(&self, key: &CacheKey) -> BackendResult<Option<CacheValue<Raw>>> { self.0.read(key).await }
+    /// #     async fn write(&self, key: &CacheKey, value: CacheValue<Raw>) -> BackendResult<()> { self.0.write(key, value).await }
+    /// #     async fn remove(&self, key: &CacheKey) -> BackendResult<DeleteStatus> { self.0.remove(key).await }
+    /// #     fn compressor(&self) -> &dyn Compressor { &self.1 }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = tierkeep_tokio::TokioRuntime::current();
+    /// # let store = Store(MapBackend::new(), ZstdCompressor::default());
+    /// let cache = Cache::builder(runtime).tier(store).build().await?;
+    /// let options = DictionaryOptions::default().size(4 << 10).samples(64 << 10);
+    /// let users: Region<String, u32> = cache.region("users").no_expiry().dictionary(options).build()?;
+    /// let user = |n: u32| format!(r#"{{"id":{n},"city":"Reykjavik","roles":["reader","writer"],"active":true}}"#);
+    /// for n in 0..2_000 {
+    ///     users.set(&n, user(n)).await?;
+    /// }
+    /// # while users.dictionary().is_some_and(|d| d.current().is_none()) { users.set(&0, user(0)).await?; tokio::task::yield_now().await }
+    /// // Once it is trained:
+    /// let before = cache.inspect().codec.bytes_out;
+    /// users.set(&7_777, user(7_777)).await?;
+    /// assert!(cache.inspect().codec.bytes_out - before < user(7_777).len() as u64 / 2);
+    ///
+    /// // To keep it elsewhere, or to begin with it: `DictionaryOptions::start_with`.
+    /// let dictionary = users.dictionary().and_then(|dictionary| dictionary.current()).ok_or("not trained")?;
+    /// assert!(dictionary.as_bytes().len() <= 4 << 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "zstd")]
+    #[must_use]
+    pub fn dictionary(mut self, options: crate::codec::DictionaryOptions) -> Self {
+        self.dictionary = Some(options);
+        self
+    }
+
     /// Opens the region.
     ///
     /// # Errors
@@ -120,15 +181,26 @@ where
         if self.load_deadline.is_zero() {
             return config("the load deadline is zero");
         }
+        #[cfg(feature = "zstd")]
+        if let Some(options) = &self.dictionary {
+            options.validate()?;
+        }
+        #[cfg(feature = "zstd")]
+        if *self.name == *crate::composition::DICTIONARIES {
+            return config("the name is the engine's own");
+        }
         let shared = self.cache.register::<T, K>(&self.name)?;
         let mut prefix = String::new();
         KeyWriter::begin(&mut prefix, &self.name, self.version);
+        let ty = Typed::new(self.weigher);
+        #[cfg(feature = "zstd")]
+        let ty = {
+            let dictionaries = self.cache.engine().codecs.dictionaries();
+            let of_region = |options| dictionaries.of_region(prefix.trim_end_matches(':'), options);
+            ty.with_dictionary(self.dictionary.map(of_region))
+        };
         Ok(Region {
-            store: Store {
-                engine: Arc::clone(self.cache.engine()),
-                ty: Arc::new(Typed::new(self.weigher)),
-                shared,
-            },
+            store: Store { engine: Arc::clone(self.cache.engine()), ty: Arc::new(ty), shared },
             cache: self.cache,
             name: self.name,
             prefix: prefix.into(),
@@ -261,7 +333,7 @@ where
         K: Borrow<Q>,
         Q: KeyParts + ?Sized,
     {
-        self.with_probe(key, |probe| self.store.hit(self.store.engine.peek_all(probe, &*self.store.ty)?))
+        self.with_probe(key, |probe| self.store.engine.peek_all(probe))
     }
 
     /// Removes every entry of the region, of every version. (Past 4,096 prefixes cleared in the life of a cache, a
@@ -300,6 +372,12 @@ where
         }
     }
 
+    /// The dictionary that the region trains, if it does.
+    #[cfg(feature = "zstd")]
+    pub fn dictionary(&self) -> Option<&crate::codec::RegionDictionary> {
+        self.store.ty.dictionary().map(|dictionary| &**dictionary)
+    }
+
     /// The region's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -327,15 +405,15 @@ where
     /// Builds the key's text in a buffer of this thread: a look-up allocates nothing.
     fn with_probe<Q: KeyParts + ?Sized, R>(&self, key: &Q, f: impl FnOnce(&KeyProbe<'_>) -> R) -> R {
         thread_local! {
-            static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
+            static TEXT: Cell<String> = const { Cell::new(String::new()) };
         }
         // Taken out, not borrowed: a key that itself asks a cache finds an empty buffer, not a panic.
-        let mut text = TEXT.take();
+        let mut text = TEXT.with(Cell::take);
         text.clear();
         text.push_str(&self.prefix);
         key.write(&mut KeyWriter::resume(&mut text));
         let result = f(&KeyProbe::from_canonical(&text));
-        TEXT.set(text);
+        TEXT.with(|kept| kept.set(text));
         result
     }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hit::{Hit, Lookup};
 use crate::key::{CacheKey, KeyProbe};
 use crate::load::{Landed, Role};
-use crate::observe::{Began, trace};
+use crate::observe::{Began, RegionMeter, trace};
 use crate::planted::{Plant, planted};
 use crate::runtime::Instant;
 use crate::value::{CacheValue, DeleteStatus, Meta, Object};
@@ -25,18 +25,27 @@ pub(crate) struct Store {
     pub(crate) shared: Shared,
 }
 
-impl Store {
-    pub(crate) fn peek<T: Send + Sync + 'static>(&self, probe: &KeyProbe<'_>) -> Option<Hit<T>> {
-        self.hit(self.engine.peek(probe, &*self.ty)?)
-    }
-
+impl Engine {
     /// A caller's read, as far as the topmost port can answer it.
-    pub(crate) fn at_once<T: Send + Sync + 'static>(&self, probe: &KeyProbe<'_>) -> Option<Hit<T>> {
-        self.engine.note_read(probe);
-        let began = Began::sampled(&self.engine.runtime);
+    #[inline]
+    pub(crate) fn hit_at_once<T: Send + Sync + 'static>(
+        &self,
+        probe: &KeyProbe<'_>,
+        meter: &RegionMeter,
+    ) -> Option<Hit<T>> {
+        self.note_read(probe);
+        let began = Began::sampled(&self.runtime);
         let hit = self.peek(probe)?;
-        self.shared.meter.hit_at_once(began, &self.engine.runtime);
+        meter.hit_at_once(began, &self.runtime);
         Some(hit)
+    }
+}
+
+impl Store {
+    /// A caller's read, as far as the topmost port can answer it.
+    #[inline]
+    pub(crate) fn at_once<T: Send + Sync + 'static>(&self, probe: &KeyProbe<'_>) -> Option<Hit<T>> {
+        self.engine.hit_at_once(probe, &self.shared.meter)
     }
 
     pub(crate) async fn get<T: Send + Sync + 'static>(&self, key: &CacheKey) -> Option<Hit<T>> {
@@ -84,6 +93,7 @@ impl Store {
         self.check(&object).await.map_err(|error| error.for_key(key))?;
         let began = Began::now(&self.engine.runtime);
         let result = self.engine.set(key, object, &self.ty, self.life(ttl)).await;
+        self.tend_dictionary();
         self.shared.meter.wrote(result.is_ok(), began, &self.engine.runtime);
         result
     }
@@ -142,7 +152,7 @@ impl Store {
                     None => return Err(late(within).for_key(key)),
                 },
             };
-            if let Some(hit) = self.peek(&key.probe()) {
+            if let Some(hit) = self.engine.peek(&key.probe()) {
                 // Another flight landed between the read and this one.
                 return Ok(hit);
             }
@@ -171,10 +181,19 @@ impl Store {
                     tiers: Vec::new(),
                 };
                 self.engine.fill(refill).await;
+                self.tend_dictionary();
             }
             // Only now: until the topmost tier has the value, whoever asks finds the landed flight.
             drop(lead);
             return self.landed(landed);
+        }
+    }
+
+    /// After a write: what is to be done about the region's dictionary.
+    fn tend_dictionary(&self) {
+        #[cfg(feature = "zstd")]
+        if let Some(dictionary) = self.ty.dictionary() {
+            self.engine.tend_dictionary(dictionary);
         }
     }
 
@@ -209,7 +228,7 @@ impl Store {
     }
 
     pub(crate) fn hit<T: Send + Sync + 'static>(&self, found: Found) -> Option<Hit<T>> {
-        let label = self.engine.route.load().tiers.get(found.tier).map(|tier| tier.core.label.clone());
+        let label = self.engine.cores.get(found.tier).map(|core| core.label.clone());
         let value = Arc::downcast::<T>(found.object).ok()?;
         Some(Hit::new(value, label, found.meta, found.now))
     }

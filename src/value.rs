@@ -1,31 +1,33 @@
 //! Values: what an entry holds, when it was written, and how long it lives.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Raw bytes, as backends store them.
 pub type Raw = bytes::Bytes;
 
 /// A point of wall-clock time, in whole milliseconds since the Unix epoch.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
-)]
-pub struct Timestamp(u64);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(from = "u64", into = "u64")]
+// One more than the milliseconds, so that an `Option` of it takes no more room: every hit carries some of them.
+pub struct Timestamp(NonZeroU64);
 
 impl Timestamp {
     /// The latest representable time.
-    pub const MAX: Self = Self(u64::MAX);
+    pub const MAX: Self = Self(NonZeroU64::MAX);
 
-    /// From milliseconds since the Unix epoch.
+    /// From milliseconds since the Unix epoch. The last of all, `u64::MAX`, is taken for [`MAX`](Self::MAX).
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis)
+        Self(NonZeroU64::MIN.saturating_add(millis))
     }
 
     /// Milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// Later by `duration`, rounded up to the ms; saturates.
@@ -37,7 +39,32 @@ impl Timestamp {
 
     /// The time from `earlier` to this; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
+        Duration::from_millis(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl Default for Timestamp {
+    /// The Unix epoch.
+    fn default() -> Self {
+        Self::from_millis(0)
+    }
+}
+
+impl From<u64> for Timestamp {
+    fn from(millis: u64) -> Self {
+        Self::from_millis(millis)
+    }
+}
+
+impl From<Timestamp> for u64 {
+    fn from(at: Timestamp) -> Self {
+        at.as_millis()
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Timestamp").field(&self.as_millis()).finish()
     }
 }
 
@@ -62,7 +89,7 @@ impl Stamp {
 
     /// The wall-clock part.
     pub const fn wall(self) -> Timestamp {
-        Timestamp(self.time >> 16)
+        Timestamp::from_millis(self.time >> 16)
     }
 }
 
@@ -224,32 +251,33 @@ impl Entry {
 }
 
 /// The name of a tier in errors, metrics and `inspect()`. Cheap to clone.
+///
+/// Every hit carries one, so it is a plain reference: counting references would have all threads write one cache line.
 #[derive(Clone)]
-pub struct BackendLabel(Label);
-
-#[derive(Clone)]
-enum Label {
-    Static(&'static str),
-    Shared(Arc<str>),
-}
+pub struct BackendLabel(&'static str);
 
 impl BackendLabel {
     /// A label from a literal.
     pub const fn new_static(label: &'static str) -> Self {
-        Self(Label::Static(label))
+        Self(label)
     }
 
-    /// A label made at run time.
+    /// A label made at run time. Each different text is kept until the process ends: name tiers, not requests.
     pub fn new(label: impl Into<Arc<str>>) -> Self {
-        Self(Label::Shared(label.into()))
+        static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+        let label = label.into();
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(label) = known.get(&*label) {
+            return Self(label);
+        }
+        let label: &'static str = Box::leak(Box::from(&*label));
+        known.insert(label);
+        Self(label)
     }
 
     /// The label's text.
     pub fn as_str(&self) -> &str {
-        match &self.0 {
-            Label::Static(label) => label,
-            Label::Shared(label) => label,
-        }
+        self.0
     }
 }
 

@@ -4,6 +4,9 @@
 //! Each scenario prints a line of counts.
 #![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
+#[cfg(all(feature = "redis-cluster", feature = "redis-sentinel"))]
+#[path = "redis_faults/cluster.rs"]
+mod cluster;
 #[path = "redis_faults/contents.rs"]
 mod contents;
 #[path = "redis_faults/host.rs"]

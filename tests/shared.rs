@@ -2,6 +2,10 @@
 //!
 //! All run in the simulator, over a store that compares stamps and over one that does not.
 
+#[path = "shared/backplane.rs"]
+mod backplane;
+#[path = "shared/bounds.rs"]
+mod bounds;
 #[path = "shared/compare.rs"]
 mod compare;
 #[path = "shared/history.rs"]

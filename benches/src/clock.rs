@@ -20,6 +20,28 @@ impl Watch {
     }
 }
 
+/// A moment to measure this thread's own time from: what it spends waiting for a processor does not count.
+#[derive(Debug, Clone, Copy)]
+pub struct CpuWatch(Duration);
+
+impl CpuWatch {
+    /// Starts now, on this thread.
+    pub fn start() -> Self {
+        Self(Self::now())
+    }
+
+    /// For how long this thread has run since then.
+    pub fn elapsed(self) -> Duration {
+        Self::now() - self.0
+    }
+
+    fn now() -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        // A thread's own time is never negative.
+        Duration::try_from(time).unwrap_or_default()
+    }
+}
+
 /// Runs `work` on several threads at once and returns what each gave: they begin together.
 ///
 /// # Panics

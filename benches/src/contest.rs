@@ -67,6 +67,13 @@ impl<'a> Contest<'a> {
         self
     }
 
+    /// Runs this many rounds at most, for work so long or so even that more add nothing.
+    #[must_use]
+    pub fn rounds(mut self, rounds: usize) -> Self {
+        self.rounds = self.rounds.min(rounds);
+        self
+    }
+
     /// Runs all sides and returns what each came to, in the order in which they were added.
     pub fn run(mut self) -> Vec<Sampled> {
         for side in &mut self.sides {
@@ -118,10 +125,20 @@ impl<'a> Side<'a> {
         }
     }
 
-    fn finish(mut self) -> Sampled {
-        self.samples.sort_by(f64::total_cmp);
-        let (least, greatest) = (self.samples[0], self.samples[self.samples.len() - 1]);
-        Sampled { label: self.label, median: median(&self.samples), range: (least, greatest) }
+    fn finish(self) -> Sampled {
+        Sampled::of(self.label, self.samples)
+    }
+}
+
+impl Sampled {
+    /// What a side with these samples came to.
+    ///
+    /// # Panics
+    /// Without a sample.
+    pub fn of(label: &'static str, mut samples: Vec<f64>) -> Self {
+        samples.sort_by(f64::total_cmp);
+        let range = (samples[0], samples[samples.len() - 1]);
+        Self { label, median: median(&samples), range }
     }
 }
 
@@ -159,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_round_holds_as_many_operations_as_fill_it() {
-        let setting = Setting { rounds: 1, round: Duration::from_millis(10), ..Setting::default() };
+        let setting = Setting { rounds: 1, round: Duration::from_millis(10) };
         let told = RefCell::new(Vec::new());
         let sides = Contest::new(&setting, Unit::Nanos)
             .timed("a", |operations| {

@@ -6,7 +6,9 @@
 mod arguments;
 pub mod clock;
 mod contest;
+pub mod echo;
 mod measure;
+pub mod micro;
 mod output;
 pub mod peers;
 pub mod process;

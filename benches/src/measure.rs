@@ -49,7 +49,7 @@ impl fmt::Display for Skipped {
 
 /// The whole of a bench binary: runs those of `measures` that the command line names (all by default) and prints what
 /// they came to. `sides` are the jobs that a measure runs in a process of their own, by name.
-pub fn main(measures: &[&[Measure]], sides: &[process::Side]) -> ExitCode {
+pub fn main(measures: &[&[Measure]], sides: &[&[process::Side]]) -> ExitCode {
     if let Some(code) = process::run_side(sides) {
         return code;
     }

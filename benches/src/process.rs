@@ -9,9 +9,9 @@ pub type Side = (&'static str, fn() -> f64);
 const VARIABLE: &str = "TIERKEEP_BENCH_SIDE";
 
 /// Does the job that this process was started for, if it was started for one.
-pub(crate) fn run_side(sides: &[Side]) -> Option<ExitCode> {
+pub(crate) fn run_side(sides: &[&[Side]]) -> Option<ExitCode> {
     let wanted = std::env::var(VARIABLE).ok()?;
-    let Some((_, job)) = sides.iter().find(|(name, _)| *name == wanted) else {
+    let Some((_, job)) = sides.iter().copied().flatten().find(|(name, _)| *name == wanted) else {
         eprintln!("error: there is no side `{wanted}`");
         return Some(ExitCode::from(2));
     };

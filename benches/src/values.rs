@@ -62,8 +62,10 @@ pub struct Page {
     note: String,
 }
 
-/// A line of a [`Page`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A line of a [`Page`], or of a [`Catalogue`].
+#[derive(
+    Debug, Clone, PartialEq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct Item {
     sku: String,
     title: String,
@@ -73,9 +75,9 @@ pub struct Item {
     rating: f64,
 }
 
-impl Identified for Page {
-    fn of(id: u64) -> Self {
-        let item = |line: u32| Item {
+impl Item {
+    fn of(line: u32) -> Self {
+        Self {
             sku: format!("SKU-{line:08}"),
             title: format!("Brass gear wheel, {line:03} teeth"),
             description: format!(
@@ -84,13 +86,14 @@ impl Identified for Page {
             price_cents: 129_900,
             stock: 4_000 + line,
             rating: 4.5,
-        };
-        Self {
-            id,
-            title: format!("Spare parts {id:08}"),
-            items: (0..47).map(item).collect(),
-            note: "n".repeat(156),
         }
+    }
+}
+
+impl Identified for Page {
+    fn of(id: u64) -> Self {
+        let items = (0..47).map(Item::of).collect();
+        Self { id, title: format!("Spare parts {id:08}"), items, note: "n".repeat(155) }
     }
 
     fn id(&self) -> u64 {
@@ -98,7 +101,7 @@ impl Identified for Page {
     }
 }
 
-/// 100 bytes of data (in postcard, as in bincode), for figures of memory.
+/// 100 bytes of data, give or take how its id is encoded: for figures of memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     id: u64,
@@ -108,6 +111,70 @@ pub struct Record {
 impl Identified for Record {
     fn of(id: u64) -> Self {
         Self { id, body: [[7; 24]; 4] }
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+/// 64 kB of data in rkyv.
+#[derive(
+    Debug, Clone, PartialEq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+pub struct Catalogue {
+    /// The id it was made of.
+    pub id: u64,
+    /// Its lines.
+    pub items: Vec<Item>,
+}
+
+impl Catalogue {
+    /// How many lines each has.
+    pub const ITEMS: u32 = 376;
+}
+
+impl Identified for Catalogue {
+    fn of(id: u64) -> Self {
+        Self { id, items: (0..Self::ITEMS).map(Item::of).collect() }
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+/// 4 MB of text that zstd makes about a third of: for the cost of codecs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    id: u64,
+    text: String,
+}
+
+impl Document {
+    const BYTES: usize = 4 << 20;
+
+    /// Whether this is the whole document of its id.
+    pub fn is_whole(&self) -> bool {
+        self.text.len() >= Self::BYTES
+    }
+}
+
+impl Identified for Document {
+    fn of(id: u64) -> Self {
+        let mut text = String::with_capacity(Self::BYTES + 64);
+        let mut state = id + 1;
+        while text.len() < Self::BYTES {
+            // A sequence that repeats only after 2^64 numbers (SplitMix64), so no two records are alike.
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            text.push_str("{\"order\":");
+            text.push_str(&(mixed >> 40).to_string());
+            text.push_str(",\"status\":\"shipped\",\"cents\":");
+            text.push_str(&(mixed & 0xFFFF).to_string());
+            text.push_str("}\n");
+        }
+        Self { id, text }
     }
 
     fn id(&self) -> u64 {
@@ -127,6 +194,9 @@ mod tests {
         };
         assert_eq!(sizes(500), (125, 5_962));
         assert_eq!(std::mem::size_of::<Record>(), 104);
+        assert!(Document::of(1).is_whole());
+        let archive = rkyv::to_bytes::<rkyv::rancor::Error>(&Catalogue::of(1)).unwrap().len();
+        assert!((63_500..=64_500).contains(&archive), "{archive}");
     }
 
     #[test]

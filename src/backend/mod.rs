@@ -93,6 +93,8 @@ pub use blocking::{Blocking, BlockingBackend};
 pub use disk::{DiskBackend, DiskBuilder, DiskStats};
 #[cfg(feature = "moka")]
 pub use moka::{MokaBackend, RemovalCause};
+#[cfg(all(any(feature = "redis-tokio", feature = "redis-smol"), feature = "backplane"))]
+pub use redis::RedisBackplane;
 #[cfg(any(feature = "redis-tokio", feature = "redis-smol"))]
 pub use redis::{
     ConnectionState, Credentials, CredentialsProvider, RedisBackend, RedisBuilder, RedisDriver, RedisStats,

@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::{Backend, BackendResult, Holds};
 use crate::codec::{
-    self, Compressor, Format, Known, MAX_VALUE, Scratch, Tools, Typed, ValueType, contained, frame,
+    self, AnyCompressor, Compressor, Format, Known, MAX_VALUE, Scratch, Tools, Typed, ValueType, contained,
+    frame,
 };
 use crate::error::{Error, ErrorKind};
 use crate::key::CacheKey;
@@ -184,11 +185,11 @@ impl Known for Own<'_> {
         if self.format.id() == id { Some(self.format) } else { codec::built_in_format(id) }
     }
 
-    fn compressor(&self, id: u8, dictionary: u32) -> Option<&dyn Compressor> {
-        if (self.compressor.id(), self.compressor.dictionary()) == (id, dictionary) {
-            return Some(self.compressor);
-        }
-        if dictionary == 0 { codec::built_in_compressor(id) } else { None }
+    fn compressor(&self, id: u8, dictionary: u32) -> Option<AnyCompressor<'_>> {
+        let own = (self.compressor.id(), self.compressor.dictionary()) == (id, dictionary);
+        let built_in = || if dictionary == 0 { codec::built_in_compressor(id) } else { None };
+        let known = if own { Some(self.compressor) } else { built_in().map(|known| known as _) };
+        known.map(AnyCompressor::Known)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::coding::{self, Known, Tools, contained};
+use super::coding::{self, AnyCompressor, Known, Tools, contained};
 use super::compressor::{Compressor, built_in_compressor};
 use super::format::{Format, built_in_format};
 use super::frame::{Encoded, Header};
@@ -30,6 +30,8 @@ pub struct Codecs {
     pace: Pace,
     scratch: Scratch,
     runtime: RuntimeHandle,
+    #[cfg(feature = "zstd")]
+    dictionaries: Arc<super::Dictionaries>,
 }
 
 /// The first limits, until enough was measured.
@@ -41,9 +43,9 @@ const LARGE: usize = 64 << 10;
 
 /// Up to how many bytes work is done in place, and whether it is to be measured.
 #[derive(Clone, Copy)]
-struct Limit {
-    bytes: usize,
-    measured: Option<Job>,
+pub(super) struct Limit {
+    pub(super) bytes: usize,
+    pub(super) measured: Option<Job>,
 }
 
 impl Codecs {
@@ -67,7 +69,20 @@ impl Codecs {
         // Two for each worker, and as many again for what is coded in place.
         let (pace, scratch) = (Pace::new(options.inline_budget), Scratch::new(2 * workers + 2));
         let (counters, runtime) = (Counters::default(), runtime.clone());
-        Ok(Arc::new(Self { options, pool, counters, work, pace, scratch, runtime }))
+        #[cfg(feature = "zstd")]
+        let dictionaries =
+            Arc::new(super::Dictionaries::new(options.max_dictionaries, &options.dictionaries));
+        Ok(Arc::new(Self {
+            options,
+            pool,
+            counters,
+            work,
+            pace,
+            scratch,
+            runtime,
+            #[cfg(feature = "zstd")]
+            dictionaries,
+        }))
     }
 
     /// Whether what `backend` encodes with can be read again; to be asked once per tier.
@@ -174,7 +189,8 @@ impl Codecs {
         payload: Raw,
         ty: Arc<dyn ValueType>,
     ) -> Result<Object> {
-        let limit = self.decode_limit(&header);
+        let fixed = self.options.inline_decode;
+        let limit = self.limit(Way::Decode, header.format, header.compressor, fixed, FIRST);
         let size = header.plain_len.max(payload.len());
         if size <= limit.bytes {
             let measured = limit.measured.filter(|_| size >= SMALL);
@@ -228,12 +244,40 @@ impl Codecs {
 
     /// The counters so far.
     pub fn stats(&self) -> CodecStats {
+        #[cfg(feature = "zstd")]
+        let (dictionaries, dictionaries_loaded, dictionaries_unknown) = self.dictionaries.count();
+        #[cfg(not(feature = "zstd"))]
+        let (dictionaries, dictionaries_loaded, dictionaries_unknown) = (0, 0, 0);
         CodecStats {
+            dictionaries,
+            dictionaries_loaded,
+            dictionaries_unknown,
             rejected: self.pool.rejected(),
             running: self.pool.running(),
             waiting: self.pool.waiting(),
             ..self.counters.snapshot()
         }
+    }
+
+    /// Whether the application has registered the compressor of an entry, dictionary and all.
+    #[cfg(feature = "zstd")]
+    pub(crate) fn is_registered(&self, header: &Header) -> bool {
+        let mut own = self.options.compressors.iter();
+        own.any(|own| (own.id(), own.dictionary()) == (header.compressor, header.dictionary))
+    }
+
+    #[cfg(feature = "zstd")]
+    pub(crate) fn dictionaries(&self) -> &Arc<super::Dictionaries> {
+        &self.dictionaries
+    }
+
+    /// Runs work of the engine's own on the pool.
+    ///
+    /// # Errors
+    /// As [`CodecPool::run`].
+    #[cfg(feature = "zstd")]
+    pub(crate) async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        self.pool.run(job).await
     }
 
     /// The limits in force.
@@ -242,31 +286,35 @@ impl Codecs {
     }
 
     fn encode_limit(&self, format: u8, compressor: u8) -> Limit {
-        let job = Job { way: Way::Encode, format, compressor };
         let options = &self.options;
         let (fixed, first) = match compressor {
             0 => (options.inline_encode, FIRST),
             _ => (options.inline_compress, FIRST_COMPRESS),
         };
-        let mut limit = match fixed {
-            Some(bytes) => Limit { bytes, measured: None },
-            None => Limit { bytes: self.pace.limit(job, first), measured: Some(job) },
-        };
+        let mut limit = self.limit(Way::Encode, format, compressor, fixed, first);
         limit.bytes = limit.bytes.min(options.inline_encode.unwrap_or(usize::MAX));
         limit
     }
 
-    fn decode_limit(&self, header: &Header) -> Limit {
-        let job = Job { way: Way::Decode, format: header.format, compressor: header.compressor };
-        match self.options.inline_decode {
+    /// The limit that is `fixed`, else the measured one, which begins at `first`.
+    pub(super) fn limit(
+        &self,
+        way: Way,
+        format: u8,
+        compressor: u8,
+        fixed: Option<usize>,
+        first: usize,
+    ) -> Limit {
+        let job = Job { way, format, compressor };
+        match fixed {
             Some(bytes) => Limit { bytes, measured: None },
-            None => Limit { bytes: self.pace.limit(job, FIRST), measured: Some(job) },
+            None => Limit { bytes: self.pace.limit(job, first), measured: Some(job) },
         }
     }
 
     /// Runs `work`, whose result says how many plain bytes it was about, and measures it if it succeeds: hostile bytes
     /// tell nothing.
-    fn measured<T>(
+    pub(super) fn measured<T>(
         &self,
         job: Option<Job>,
         work: impl FnOnce() -> Result<T>,
@@ -279,7 +327,17 @@ impl Codecs {
         Ok(output)
     }
 
-    fn tools(&self) -> Tools<'_> {
+    #[cfg(feature = "rkyv_format")]
+    pub(super) fn pool(&self) -> &Arc<CodecPool> {
+        &self.pool
+    }
+
+    #[cfg(feature = "rkyv_format")]
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(super) fn tools(&self) -> Tools<'_> {
         let (max_value, work) = (self.options.max_value, self.work.as_ref());
         Tools { max_value, work, scratch: &self.scratch }
     }
@@ -313,6 +371,18 @@ impl Codecs {
     ) -> Result<Encoded> {
         self.accepts(format, compressor)?;
         let write = |out: &mut Vec<u8>| ty.encode(value, format, out);
+        #[cfg(feature = "zstd")]
+        if (compressor.id(), compressor.dictionary()) == (super::ZstdCompressor::DEFAULT.id(), 0)
+            && let Some(dictionary) = ty.dictionary()
+        {
+            return coding::encode(
+                write,
+                ty.type_name(),
+                format,
+                &dictionary.compressor(compressor),
+                self.tools(),
+            );
+        }
         coding::encode(write, ty.type_name(), format, compressor, self.tools())
     }
 
@@ -352,12 +422,20 @@ impl Known for Codecs {
             .or_else(|| built_in_format(id).map(|known| known as _))
     }
 
-    fn compressor(&self, id: u8, dictionary: u32) -> Option<&dyn Compressor> {
-        let own = self.options.compressors.iter().map(|compressor| &**compressor);
-        let built_in = if dictionary == 0 { built_in_compressor(id) } else { None };
-        { own }
-            .find(|own| (own.id(), own.dictionary()) == (id, dictionary))
-            .or(built_in.map(|known| known as _))
+    fn compressor(&self, id: u8, dictionary: u32) -> Option<AnyCompressor<'_>> {
+        let mut own = self.options.compressors.iter().map(|compressor| &**compressor);
+        if let Some(own) = own.find(|own| (own.id(), own.dictionary()) == (id, dictionary)) {
+            return Some(AnyCompressor::Known(own));
+        }
+        if dictionary == 0 {
+            return built_in_compressor(id).map(AnyCompressor::Known);
+        }
+        #[cfg(feature = "zstd")]
+        if id == super::ZstdCompressor::DEFAULT.id() {
+            let known = self.dictionaries.get(dictionary)?;
+            return Some(AnyCompressor::Made(super::ZstdCompressor::DEFAULT.with_dictionary(&known)));
+        }
+        None
     }
 }
 

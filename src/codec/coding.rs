@@ -2,6 +2,7 @@
 //! ([`CacheBackend`](crate::backend::CacheBackend)) have in common.
 
 use std::any::TypeId;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::compressor::Compressor;
@@ -22,7 +23,26 @@ pub(crate) trait Known {
     fn format(&self, id: u8, ty: TypeId) -> Option<&dyn Format>;
 
     /// The compressor with `id` and `dictionary`.
-    fn compressor(&self, id: u8, dictionary: u32) -> Option<&dyn Compressor>;
+    fn compressor(&self, id: u8, dictionary: u32) -> Option<AnyCompressor<'_>>;
+}
+
+/// A compressor that was registered, or one made for a dictionary that may be forgotten meanwhile.
+pub(crate) enum AnyCompressor<'a> {
+    Known(&'a dyn Compressor),
+    #[cfg(feature = "zstd")]
+    Made(super::ZstdDictionaryCompressor),
+}
+
+impl Deref for AnyCompressor<'_> {
+    type Target = dyn Compressor;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Known(known) => *known,
+            #[cfg(feature = "zstd")]
+            Self::Made(made) => made,
+        }
+    }
 }
 
 /// What encoding and decoding work with.

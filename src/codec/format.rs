@@ -1,8 +1,10 @@
 //! Formats: how a value becomes bytes.
 
 use std::any::{Any, TypeId};
+use std::marker::PhantomData;
 
 use postcard::ser_flavors::Flavor;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _};
 
 use super::guard::{Guard, Limits};
 use crate::error::{Error, ErrorKind, Result};
@@ -94,15 +96,30 @@ impl Format for PostcardFormat {
     }
 
     fn encode(&self, value: &dyn erased_serde::Serialize, out: &mut Vec<u8>) -> Result<()> {
-        // Straight into the buffer that the frame will be built in: no copy afterwards.
-        postcard::serialize_with_flavor(&value, Append(out)).map_err(encode_error)
+        Self::write(&value, out)
     }
 
     fn decode(&self, bytes: &[u8], visit: Visit<'_>) -> Result<()> {
+        Self::read_seed(bytes, Visiting(visit))
+    }
+}
+
+impl PostcardFormat {
+    /// As [`encode`](Format::encode), for a type that is known: several times as fast.
+    pub(super) fn write(value: &(impl serde::Serialize + ?Sized), out: &mut Vec<u8>) -> Result<()> {
+        // Straight into the buffer that the frame will be built in: no copy afterwards.
+        postcard::serialize_with_flavor(value, Append(out)).map_err(encode_error)
+    }
+
+    /// As [`decode`](Format::decode), for a type that is known.
+    pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+        Self::read_seed(bytes, PhantomData)
+    }
+
+    fn read_seed<'a, S: DeserializeSeed<'a>>(bytes: &'a [u8], seed: S) -> Result<S::Value> {
         let mut deserializer = postcard::Deserializer::from_bytes(bytes);
         let limits = Limits::new(bytes.len());
-        let guard = Guard::new(&mut deserializer, &limits);
-        visit(&mut <dyn erased_serde::Deserializer<'_>>::erase(guard)).map_err(|error| {
+        let value = seed.deserialize(Guard::new(&mut deserializer, &limits)).map_err(|error| {
             match limits.exceeded() {
                 // postcard's errors keep no text.
                 Some(limit) => Error::new(ErrorKind::Decode, limit),
@@ -110,10 +127,21 @@ impl Format for PostcardFormat {
             }
         })?;
         match deserializer.finalize() {
-            Ok([]) => Ok(()),
+            Ok([]) => Ok(value),
             Ok(rest) => Err(trailing(rest.len())),
             Err(error) => Err(decode_error(error)),
         }
+    }
+}
+
+/// Hands the deserializer over.
+struct Visiting<'a>(Visit<'a>);
+
+impl<'de> DeserializeSeed<'de> for Visiting<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        (self.0)(&mut <dyn erased_serde::Deserializer<'_>>::erase(deserializer)).map_err(D::Error::custom)
     }
 }
 

@@ -261,7 +261,7 @@ impl Encoded {
     }
 
     /// A buffer of exactly this payload.
-    pub(super) fn copied(payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn copied(payload: &[u8]) -> Vec<u8> {
         let mut buffer = Self::buffer_in(Vec::new(), payload.len());
         buffer.extend_from_slice(payload);
         buffer
@@ -294,6 +294,12 @@ impl Encoded {
         plain_len: usize,
     ) -> Self {
         Self { compressor, dictionary, plain_len, ..Self::plain(buffer, format, 1) }
+    }
+
+    /// Bytes of the engine's own, of no format.
+    #[cfg(feature = "zstd")]
+    pub(crate) fn raw(bytes: &[u8]) -> Self {
+        Self::plain(Self::copied(bytes), 0, 1)
     }
 
     /// The payload.

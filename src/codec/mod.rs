@@ -26,12 +26,30 @@
 //! assert_eq!(back.downcast_ref(), Some(&vec![(7_u32, "seven".to_owned())]));
 //! # Ok::<(), tierkeep::Error>(())
 //! ```
+//!
+//! # What it costs, and where it runs
+//!
+//! | work | where | what to tune |
+//! |---|---|---|
+//! | encoding, decoding, checksums, compression | in the caller's task as long as it is expected to stay within 30 µs, else on the blocking pool: measured for each format and compressor | [`CodecOptions::inline_budget`], or fixed limits beside it |
+//! | as much of it at once as the pool has workers | the runtime's cores less one, so that the executor keeps a core | [`CodecOptions::workers`] |
+//! | one value for several byte tiers | encoded once for all that agree in format, compressor, dictionary and level; tiers with another `ttl_cap` get a copy of the bytes | the tiers' formats |
+//! | buffers | compression and unpacking pass through buffers that are kept, at most `2 × workers + 2` of 1 MiB at most; a stored frame takes no more memory than its bytes | |
+//! | dropping a value of over 64 KiB that no tier of objects keeps | on the pool | |
+//! | reading an archive without decoding it | validated where the tier's bytes are: `Region::read_archived` (feature `rkyv_format`) | align the store's bytes to 16: `archived_copies` in [`CodecStats`] counts those that were not |
+//! | many small values that resemble each other | compressed with a dictionary that is trained on the blocking pool: `RegionBuilder::dictionary` (feature `zstd`) | `DictionaryOptions` |
+//!
+//! [`Cache::inspect`](crate::Cache::inspect) shows the measured rates, the counters and the dictionaries.
 
 #[cfg(feature = "bincode")]
 mod bincode;
 mod codecs;
 mod coding;
 mod compressor;
+#[cfg(feature = "zstd")]
+mod dictionaries;
+#[cfg(feature = "zstd")]
+mod dictionary;
 mod format;
 pub mod frame;
 mod guard;
@@ -44,8 +62,12 @@ mod rkyv;
 mod ron;
 mod scratch;
 mod stats;
+#[cfg(feature = "zstd")]
+mod training;
 mod typed;
 mod varint;
+#[cfg(feature = "rkyv_format")]
+mod view;
 mod work;
 #[cfg(feature = "zstd")]
 mod zstd;
@@ -53,11 +75,17 @@ mod zstd;
 #[cfg(feature = "bincode")]
 pub use bincode::BincodeFormat;
 pub use codecs::Codecs;
-pub(crate) use coding::{Known, MAX_VALUE, Tools, contained, decode, encode};
+pub(crate) use coding::{AnyCompressor, Known, MAX_VALUE, Tools, contained, decode, encode};
 #[cfg(feature = "gzip")]
 pub use compressor::GzipCompressor;
 pub(crate) use compressor::built_in_compressor;
 pub use compressor::{Compressor, PassthroughCompressor};
+#[cfg(feature = "zstd")]
+pub(crate) use dictionaries::Dictionaries;
+#[cfg(feature = "zstd")]
+pub(crate) use dictionary::MAX_DICTIONARY;
+#[cfg(feature = "zstd")]
+pub use dictionary::{ZstdDictionary, ZstdDictionaryCompressor};
 pub(crate) use format::built_in_format;
 pub use format::{Format, JsonFormat, PostcardFormat, TypedFormat, Visit};
 pub use frame::{Encoded, Header};
@@ -66,10 +94,14 @@ pub use pace::CodecRate;
 pub use pool::CodecPool;
 #[cfg(feature = "rkyv_format")]
 pub use rkyv::RkyvFormat;
+#[cfg(feature = "rkyv_format")]
+pub(crate) use rkyv::access;
 #[cfg(feature = "ron")]
 pub use ron::RonFormat;
 pub(crate) use scratch::Scratch;
 pub use stats::CodecStats;
+#[cfg(feature = "zstd")]
+pub use training::{DictionaryInspection, DictionaryOptions, DictionaryState, RegionDictionary};
 pub(crate) use typed::{Typed, Weigher};
 pub use typed::{ValueType, value_type};
 pub(crate) use varint::{Reader, put_varint};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::coding::MAX_VALUE;
-use super::compressor::Compressor;
+use super::compressor::{Compressor, built_in_compressor};
 use super::format::{Format, TypedFormat, Visit};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +30,10 @@ pub struct CodecOptions {
     pub(super) inline_budget: Duration,
     pub(super) formats: Vec<Arc<dyn Format>>,
     pub(super) compressors: Vec<Arc<dyn Compressor>>,
+    #[cfg(feature = "zstd")]
+    pub(super) dictionaries: Vec<super::ZstdDictionary>,
+    #[cfg(feature = "zstd")]
+    pub(super) max_dictionaries: usize,
 }
 
 impl Default for CodecOptions {
@@ -44,6 +48,10 @@ impl Default for CodecOptions {
             inline_budget: Duration::from_micros(30),
             formats: Vec::new(),
             compressors: Vec::new(),
+            #[cfg(feature = "zstd")]
+            dictionaries: Vec::new(),
+            #[cfg(feature = "zstd")]
+            max_dictionaries: 64,
         }
     }
 }
@@ -123,6 +131,24 @@ impl CodecOptions {
         self
     }
 
+    /// Makes a dictionary known, for entries that were written with it: a tier's former one, or one that another process
+    /// trained and that no tier has.
+    #[cfg(feature = "zstd")]
+    #[must_use]
+    pub fn dictionary(mut self, dictionary: &super::ZstdDictionary) -> Self {
+        self.dictionaries.push(dictionary.clone());
+        self
+    }
+
+    /// How many dictionaries are kept for reading; the one known longest gives way to a new one, and is loaded again from
+    /// its tier when an entry needs it. Default: 64.
+    #[cfg(feature = "zstd")]
+    #[must_use]
+    pub fn max_dictionaries(mut self, dictionaries: usize) -> Self {
+        self.max_dictionaries = dictionaries;
+        self
+    }
+
     /// Makes known what `backend` encodes with, where that is the application's own and not known yet.
     #[must_use]
     pub fn backend(mut self, backend: &Arc<dyn Backend>) -> Self {
@@ -133,7 +159,8 @@ impl CodecOptions {
         }
         let identity = |c: &dyn Compressor| (c.id(), c.dictionary(), c.name());
         let known = |c: &Arc<dyn Compressor>| identity(&**c) == identity(compressor);
-        if compressor.id() >= FIRST_OWN_ID && !self.compressors.iter().any(known) {
+        let own = compressor.id() >= FIRST_OWN_ID || compressor.dictionary() != 0;
+        if own && !self.compressors.iter().any(known) {
             self.compressors.push(Arc::new(Of(Arc::clone(backend))));
         }
         self
@@ -172,6 +199,10 @@ impl CodecOptions {
         }
         for (index, compressor) in self.compressors.iter().enumerate() {
             let (id, dictionary, name) = (compressor.id(), compressor.dictionary(), compressor.name());
+            if dictionary != 0 && built_in_compressor(id).is_some_and(|known| known.name() == name) {
+                // The engine's, with a dictionary: which is the same wherever its id is.
+                continue;
+            }
             own_id("compressor", id, name)?;
             let same = |other: &Arc<dyn Compressor>| (other.id(), other.dictionary()) == (id, dictionary);
             if self.compressors[..index].iter().any(same) {

@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::value::Object;
 
 /// What `AlignedVec` gives, and so what archives may ask for.
-const ALIGNMENT: usize = 16;
+pub(super) const ALIGNMENT: usize = 16;
 
 /// [rkyv](https://docs.rs/rkyv) 0.8 (feature `rkyv_format`): the fastest to encode and decode.
 ///
@@ -32,6 +32,8 @@ const ALIGNMENT: usize = 16;
 /// to add). Archives are validated before they are read, so hostile bytes are an error; values nested more than 128
 /// pointers deep are not read. rkyv's own features for byte order and pointer width are the application's to choose,
 /// and part of the format: entries written with others do not validate.
+///
+/// [`Region::read_archived`](crate::Region::read_archived) reads an archive where it is, without making a `T` of it.
 ///
 /// ```
 /// use rkyv::{Archive, Deserialize, Serialize};
@@ -172,11 +174,19 @@ where
     T::Archived:
         for<'a> CheckBytes<HighValidator<'a, RkyvError>> + Deserialize<T, HighDeserializer<RkyvError>>,
 {
+    let archived = access::<T>(bytes)?;
+    let value: T = ::rkyv::deserialize::<T, RkyvError>(archived).map_err(decode_error)?;
+    Ok(Arc::new(value))
+}
+
+/// The validated archive in `bytes`, which start at a multiple of [`ALIGNMENT`].
+pub(crate) fn access<T>(bytes: &[u8]) -> Result<&T::Archived>
+where
+    T: Archive,
+    T::Archived: for<'a> CheckBytes<HighValidator<'a, RkyvError>>,
+{
     // With rkyv's own `access` a chain of boxes in hostile bytes would end the stack.
     let archive = ArchiveValidator::with_max_depth(bytes, NonZeroUsize::new(MAX_DEPTH));
     let mut validator = Validator::new(archive, SharedValidator::new());
-    let archived = access_with_context::<T::Archived, _, RkyvError>(bytes, &mut validator);
-    let value: T =
-        ::rkyv::deserialize::<T, RkyvError>(archived.map_err(decode_error)?).map_err(decode_error)?;
-    Ok(Arc::new(value))
+    access_with_context::<T::Archived, _, RkyvError>(bytes, &mut validator).map_err(decode_error)
 }

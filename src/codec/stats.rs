@@ -24,6 +24,16 @@ pub struct CodecStats {
     pub bytes_out: u64,
     /// Payload bytes read, before decompression.
     pub bytes_in: u64,
+    /// Archives that were read without decoding them, damaged ones included: see `Region::read_archived`.
+    pub archived_views: u64,
+    /// Of these, how many had to be copied because the store handed them back at an address that does not suit them.
+    pub archived_copies: u64,
+    /// Dictionaries that are known for reading now.
+    pub dictionaries: usize,
+    /// Dictionaries that were found in a tier when an entry needed them.
+    pub dictionaries_loaded: u64,
+    /// Entries that could not be read because no dictionary of their id was found: counted misses.
+    pub dictionaries_unknown: u64,
     /// Jobs on the blocking pool now.
     pub running: usize,
     /// Jobs waiting for the blocking pool now.
@@ -37,6 +47,8 @@ pub(super) struct Counters {
     pub(super) pooled: Direction,
     pub(super) failures: Direction,
     pub(super) bytes: Direction,
+    pub(super) views: AtomicU64,
+    pub(super) view_copies: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +69,8 @@ impl Counters {
             decode_failures: get(&self.failures.decode),
             bytes_out: get(&self.bytes.encode),
             bytes_in: get(&self.bytes.decode),
+            archived_views: get(&self.views),
+            archived_copies: get(&self.view_copies),
             ..CodecStats::default()
         }
     }

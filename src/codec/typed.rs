@@ -70,6 +70,13 @@ pub trait ValueType: Send + Sync + 'static {
 
     /// The value's weight in bytes, for tiers bounded by bytes.
     fn weigh(&self, value: &Object) -> u32;
+
+    /// The dictionary that values are compressed with where a tier's compressor is plain
+    /// [`ZstdCompressor`](super::ZstdCompressor). Default: none.
+    #[cfg(feature = "zstd")]
+    fn dictionary(&self) -> Option<&Arc<super::RegionDictionary>> {
+        None
+    }
 }
 
 /// How many bytes a value takes in memory, stated by the application.
@@ -77,6 +84,8 @@ pub(crate) type Weigher<T> = Arc<dyn Fn(&T) -> usize + Send + Sync>;
 
 pub(crate) struct Typed<T> {
     weigher: Option<Weigher<T>>,
+    #[cfg(feature = "zstd")]
+    dictionary: Option<Arc<super::RegionDictionary>>,
     value: PhantomData<fn() -> T>,
 }
 
@@ -87,7 +96,17 @@ pub fn value_type<T: Serialize + DeserializeOwned + Send + Sync + 'static>() -> 
 
 impl<T> Typed<T> {
     pub(crate) fn new(weigher: Option<Weigher<T>>) -> Self {
-        Self { weigher, value: PhantomData }
+        Self {
+            weigher,
+            #[cfg(feature = "zstd")]
+            dictionary: None,
+            value: PhantomData,
+        }
+    }
+
+    #[cfg(feature = "zstd")]
+    pub(crate) fn with_dictionary(self, dictionary: Option<Arc<super::RegionDictionary>>) -> Self {
+        Self { dictionary, ..self }
     }
 }
 
@@ -114,6 +133,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> ValueType for Type
         match format.typed() {
             Some(typed) if typed.handles(TypeId::of::<T>()) => typed.decode(TypeId::of::<T>(), bytes),
             Some(_) => Err(unhandled::<T>(ErrorKind::Decode, format)),
+            None if format.id() == PostcardFormat.id() => Ok(Arc::new(PostcardFormat::read::<T>(bytes)?)),
             None => Ok(Arc::new(self.read(bytes, format)?)),
         }
     }
@@ -127,6 +147,11 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> ValueType for Type
         };
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
+
+    #[cfg(feature = "zstd")]
+    fn dictionary(&self) -> Option<&Arc<super::RegionDictionary>> {
+        self.dictionary.as_ref()
+    }
 }
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Typed<T> {
@@ -135,6 +160,8 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Typed<T> {
         match format.typed() {
             Some(typed) if typed.handles(TypeId::of::<T>()) => typed.encode(value, out),
             Some(_) => Err(unhandled::<T>(ErrorKind::Encode, format)),
+            // The engine's id: no detour over an object for what most tiers use.
+            None if format.id() == PostcardFormat.id() => PostcardFormat::write(value, out),
             None => format.encode(value, out),
         }
     }

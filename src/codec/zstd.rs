@@ -118,7 +118,7 @@ impl<C> Contexts<C> {
 }
 
 /// Appends `plain`, compressed as the context is set up. A context that fails is not to be used again.
-fn compress(context: &mut CCtx<'_>, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn compress(context: &mut CCtx<'_>, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
     let start = out.len();
     out.reserve(compress_bound(plain.len()));
     let mut spare = Cursor::new(std::mem::take(out));
@@ -131,7 +131,7 @@ fn compress(context: &mut CCtx<'_>, plain: &[u8], out: &mut Vec<u8>) -> Result<(
 
 /// Appends exactly `size` bytes that `run` unpacks from `packed`. Nothing beyond them is allocated, whatever the data
 /// state.
-fn unpack(
+pub(super) fn unpack(
     packed: &[u8],
     size: usize,
     out: &mut Vec<u8>,
@@ -160,7 +160,7 @@ fn unpack(
     }
 }
 
-fn failed(why: &str) -> Error {
+pub(super) fn failed(why: &str) -> Error {
     Error::new(ErrorKind::Encode, format!("zstd could not compress the value: {why}"))
 }
 

@@ -45,10 +45,14 @@ impl Composition {
     }
 
     /// Caps the life of entries in the tiers above one that other processes write, where the application has not.
-    pub(crate) fn cap_above_shared(&mut self, cap: Duration) {
+    /// `fallback`: the cap while no backplane tells of their writes, if there is one.
+    pub(crate) fn cap_above_shared(&mut self, cap: Duration, fallback: Option<Duration>) {
         let shared = self.tiers.iter().rposition(|tier| tier.backend.shared()).unwrap_or(0);
         for tier in self.tiers[..shared].iter_mut().filter(|tier| !tier.backend.shared()) {
-            tier.options.ttl_cap.get_or_insert(cap);
+            if tier.options.ttl_cap.is_none() {
+                tier.options.ttl_cap = Some(cap);
+                tier.fallback_cap = fallback;
+            }
         }
     }
 

@@ -13,17 +13,24 @@ use super::policy::{ReadPolicy, RefillPolicy, WritePolicy};
 use super::route::{Route, RouteTier};
 use super::{refill, supervisor};
 use crate::backend::Holds;
+#[cfg(feature = "backplane")]
+use crate::backplane::Link;
 use crate::codec::{CodecOptions, Codecs};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::KeyProbe;
+use crate::key::{CacheKey, KeyProbe};
 use crate::load::Flights;
 use crate::observe::Telling;
 use crate::order::Order;
 use crate::runtime::{ActorState, Address, Envelope, Instant, RuntimeHandle};
-use crate::tier::{Message, TierCore};
+use crate::tier::{Message, Surroundings, TierCore};
+use crate::value::Stamp;
 
 /// How often metrics are published.
 const PUBLISH: Duration = Duration::from_secs(1);
+
+/// How long a build waits until the backplane hears.
+#[cfg(feature = "backplane")]
+const FIRST_HEARING: Duration = Duration::from_secs(1);
 
 /// What an engine is built with, besides its tiers.
 #[derive(Debug, Clone)]
@@ -34,12 +41,22 @@ pub(crate) struct EngineOptions {
     /// Tells caches of one process apart.
     pub(crate) name: Arc<str>,
     pub(crate) hot_keys: bool,
+    #[cfg(feature = "backplane")]
+    pub(crate) backplane: crate::backplane::Chosen,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
         let codec = CodecOptions::default();
-        Self { codec, stripes: 4096, refill_lane: 1024, name: "cache".into(), hot_keys: false }
+        Self {
+            codec,
+            stripes: 4096,
+            refill_lane: 1024,
+            name: "cache".into(),
+            hot_keys: false,
+            #[cfg(feature = "backplane")]
+            backplane: Default::default(),
+        }
     }
 }
 
@@ -49,6 +66,8 @@ pub(crate) struct Engine {
     pub(crate) codecs: Arc<Codecs>,
     pub(crate) flights: Flights,
     pub(crate) route: ArcSwap<Route>,
+    /// The tiers of every route: they stay, and only which of them serve is published anew.
+    pub(crate) cores: Box<[Arc<TierCore>]>,
     pub(crate) read_policy: ReadPolicy,
     pub(crate) write_policy: WritePolicy,
     pub(crate) refill_policy: RefillPolicy,
@@ -57,8 +76,33 @@ pub(crate) struct Engine {
     pub(crate) refills_dropped: AtomicU64,
     pub(crate) name: Arc<str>,
     pub(crate) telling: Telling,
+    #[cfg(feature = "backplane")]
+    pub(crate) link: Option<Arc<crate::backplane::Link>>,
+    #[cfg(feature = "backplane")]
+    this: Weak<Self>,
     closed: AtomicBool,
     health: Event,
+}
+
+/// Carries what a tier's store says to the other tiers and to the backplane.
+struct Around(Weak<Engine>);
+
+impl Surroundings for Around {
+    fn outdated(&self, core: &TierCore, key: &CacheKey) {
+        if let Some(engine) = self.0.upgrade() {
+            engine.drop_outdated(core, key);
+        }
+    }
+
+    fn confirmed(&self, key: &CacheKey, stamp: Stamp, removed: bool) {
+        #[cfg(feature = "backplane")]
+        if let Some(engine) = self.0.upgrade()
+            && let Some(link) = &engine.link
+        {
+            link.tell(key, stamp, removed);
+        }
+        let _ = (key, stamp, removed);
+    }
 }
 
 impl Engine {
@@ -73,7 +117,18 @@ impl Engine {
         for tier in &engine.route.load_full().written {
             tier.core.open_behind().await?;
         }
+        #[cfg(feature = "backplane")]
+        let heard_by = engine.runtime.now().after(FIRST_HEARING);
+        #[cfg(feature = "backplane")]
+        if let Some(link) = &engine.link {
+            link.start(&engine.this, &engine.runtime);
+        }
         engine.await_tiers().await?;
+        #[cfg(feature = "backplane")]
+        if let Some(link) = &engine.link {
+            // What is read before it hears may be replaced unheard: it is dropped then.
+            link.await_up(&engine.runtime, heard_by).await;
+        }
         engine.runtime.spawn(tend(Arc::downgrade(&engine), engine.runtime.clone()));
         Ok(engine)
     }
@@ -96,14 +151,14 @@ impl Engine {
         let order = Arc::new(Order::new(&runtime, options.stripes));
         let core = |tier| TierCore::new(tier, &runtime, &order, &telling);
         let cores: Vec<_> = composition.tiers.into_iter().map(core).collect();
+        #[cfg(feature = "backplane")]
+        let link = match options.backplane.transport {
+            Some(transport) => Some(Link::new(transport, options.backplane.options, &runtime)?),
+            None => None,
+        };
         Ok(Arc::new_cyclic(|this| {
             for core in &cores {
-                let engine: Weak<Self> = Weak::clone(this);
-                core.on_outdated(Box::new(move |core, key| {
-                    if let Some(engine) = engine.upgrade() {
-                        engine.drop_outdated(core, key);
-                    }
-                }));
+                core.surround(Around(Weak::clone(this)));
             }
             let supervisor = supervisor::start(&runtime, this);
             let tiers = cores
@@ -122,12 +177,17 @@ impl Engine {
                 codecs,
                 flights: Flights::default(),
                 route: ArcSwap::from_pointee(Route::new(tiers)),
+                cores: cores.into(),
                 read_policy: composition.policy.read,
                 write_policy: composition.policy.write,
                 refill_policy: composition.policy.refill,
                 refills_dropped: AtomicU64::new(0),
                 name: options.name,
                 telling,
+                #[cfg(feature = "backplane")]
+                link,
+                #[cfg(feature = "backplane")]
+                this: Weak::clone(this),
                 closed: AtomicBool::new(false),
                 health: Event::new(),
             }
@@ -189,6 +249,12 @@ impl Engine {
         if let Some(hot_keys) = &self.telling.hot_keys {
             hot_keys.note(key);
         }
+    }
+
+    /// Itself, for tasks that must not keep it alive.
+    #[cfg(feature = "backplane")]
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        Weak::clone(&self.this)
     }
 
     pub(crate) fn is_closed(&self) -> bool {

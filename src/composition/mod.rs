@@ -5,6 +5,8 @@
 
 mod backend;
 mod compose;
+#[cfg(feature = "zstd")]
+mod dictionary;
 mod encode;
 mod engine;
 mod policy;
@@ -14,14 +16,20 @@ mod refill;
 mod route;
 mod shutdown;
 mod supervisor;
+#[cfg(feature = "rkyv_format")]
+mod view;
 mod write;
 
 pub use backend::CompositionBackend;
 pub use compose::{Compose, Composition, CompositionBuilder};
+#[cfg(feature = "zstd")]
+pub(crate) use dictionary::PREFIX as DICTIONARIES;
 pub(crate) use engine::{Engine, EngineOptions};
 pub use policy::{CompositionPolicy, ReadPolicy, RefillContext, RefillPolicy, WritePolicy};
 pub(crate) use read::{Found, Reading};
 pub(crate) use refill::Refill;
+#[cfg(feature = "backplane")]
+pub(crate) use route::RouteTier;
 pub use shutdown::{ShutdownReport, TierShutdown, WriteBehindShutdown};
 #[cfg(feature = "testing")]
 pub(crate) use supervisor::Report;

@@ -12,15 +12,16 @@ use super::engine::Engine;
 use super::policy::{ReadPolicy, RefillContext, RefillPolicy};
 use super::refill::Refill;
 use super::route::{Route, RouteTier};
-use crate::codec::{ValueType, frame};
+use crate::codec::{Header, ValueType, frame};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hit::Hit;
 use crate::key::{CacheKey, KeyProbe};
 use crate::observe::{Began, trace};
 use crate::order::Fence;
 use crate::planted::{Plant, planted};
 use crate::runtime::{Envelope, RejectReason};
-use crate::tier::{Change, Counters, ErrorPolicy, Message, ReadOp};
-use crate::value::{Entry, Meta, Object, Payload, Timestamp};
+use crate::tier::{Change, Counters, ErrorPolicy, Message, ReadOp, TierCore};
+use crate::value::{Entry, Meta, Object, Payload, Raw, Timestamp};
 
 /// How long callers wait if a planted bug forgets the deadlines.
 pub(super) const FAR: Duration = Duration::from_secs(60);
@@ -36,6 +37,18 @@ pub(crate) struct Found {
     pub(crate) now: Timestamp,
 }
 
+/// An entry that may be used, not decoded yet.
+pub(super) struct Usable {
+    pub(super) meta: Meta,
+    pub(super) now: Timestamp,
+    pub(super) held: Held,
+}
+
+pub(super) enum Held {
+    Object(Object),
+    Frame(Header, Raw),
+}
+
 /// What became of a read.
 pub(crate) struct Reading {
     pub(crate) found: Option<Found>,
@@ -49,46 +62,42 @@ pub(crate) struct Reading {
 
 impl Engine {
     /// The topmost tier's answer through its port, if it has one and has the key: no wait, no message, no allocation.
-    pub(crate) fn peek(&self, probe: &KeyProbe<'_>, ty: &dyn ValueType) -> Option<Found> {
+    #[inline]
+    pub(crate) fn peek<T: Send + Sync + 'static>(&self, probe: &KeyProbe<'_>) -> Option<Hit<T>> {
         if self.read_policy == ReadPolicy::Parallel || self.is_closed() {
             return None;
         }
-        self.peek_at(self.route.load().tiers.first()?, 0, probe, ty)
+        self.peek_at(self.cores.first()?, probe)
     }
 
     /// The answer of the first port that has the key, whatever the policy. Tiers without one are passed over: each
     /// tier has settled every mutation, so none holds an older value than another that shows one.
-    pub(crate) fn peek_all(&self, probe: &KeyProbe<'_>, ty: &dyn ValueType) -> Option<Found> {
-        let route = self.route.load();
-        route.tiers.iter().enumerate().find_map(|(index, tier)| self.peek_at(tier, index, probe, ty))
+    pub(crate) fn peek_all<T: Send + Sync + 'static>(&self, probe: &KeyProbe<'_>) -> Option<Hit<T>> {
+        self.cores.iter().find_map(|core| self.peek_at(core, probe))
     }
 
+    /// What is not usable is counted, with its reason, by the full read that follows.
     #[inline]
-    fn peek_at(
-        &self,
-        tier: &RouteTier,
-        index: usize,
-        probe: &KeyProbe<'_>,
-        ty: &dyn ValueType,
-    ) -> Option<Found> {
-        let port = tier.core.port.as_ref()?;
-        let shown = if tier.core.is_open() { None } else { tier.core.shown(&probe.to_key()).ok()? };
+    fn peek_at<T: Send + Sync + 'static>(&self, core: &TierCore, probe: &KeyProbe<'_>) -> Option<Hit<T>> {
+        let port = core.port.as_ref()?;
+        let shown = if core.is_open() { None } else { core.shown(&probe.to_key()).ok()? };
+        // Looked at in place: each copy of the stamps is a stall.
         let entry = match shown {
             None => port.get(probe)?,
             Some(Change::Set(entry)) => entry,
             Some(Change::Remove) => return None,
         };
-        let Payload::Object(object, _) = entry.payload else { return None };
-        let meta = self.order.admit(probe.prefix(), entry.meta, false)?;
+        if self.order.hides(probe, entry.meta.stamp) || core.hides(probe, &entry.meta) {
+            return None;
+        }
         let now = self.runtime.wall();
-        let usable =
-            !tier.core.hides(probe, &meta) && !meta.is_expired(now) && Any::type_id(&*object) == ty.of_type();
-        // What is not usable is counted, with its reason, by the full read that follows.
-        usable.then(|| {
-            Counters::one(&tier.core.counters.hits);
-            Counters::one(&tier.core.counters.port_reads);
-            Found { object, meta, tier: index, now }
-        })
+        if entry.meta.is_expired(now) {
+            return None;
+        }
+        let Payload::Object(object, _) = entry.payload else { return None };
+        let value = object.downcast::<T>().ok()?;
+        core.counters.port_hits.one();
+        Some(Hit::new(value, Some(core.label.clone()), entry.meta, now))
     }
 
     /// Reads a key from the tiers, as the policy says, and refills what missed.
@@ -193,23 +202,9 @@ impl Engine {
     ) -> Result<Option<Found>> {
         let tier = &route.tiers[index];
         let counters = &tier.core.counters;
-        let shown = tier.core.shown(key).map_err(|error| {
-            Counters::one(&counters.quarantined);
-            error.at_tier(&tier.core.label).for_key(key)
-        })?;
-        let entry = match (shown, &tier.core.port) {
-            (Some(Change::Set(entry)), _) => Ok(Some(entry)),
-            (Some(Change::Remove), _) => Ok(None),
-            (None, Some(port)) => {
-                Counters::one(&counters.port_reads);
-                Ok(port.get(&key.probe()))
-            }
-            (None, None) => self.ask(tier, key).await,
-        };
-        let found = match entry {
+        let found = match self.fetch(tier, key).await? {
             Ok(Some(entry)) => {
                 let decoded = matches!(entry.payload, Payload::Bytes(_));
-                Counters::add(&counters.bytes_read, if decoded { entry.payload.weight() as u64 } else { 0 });
                 let accepted = self.accept(tier, index, key, ty, entry).await;
                 if decoded {
                     tier.core.note_decode(&accepted);
@@ -226,6 +221,28 @@ impl Engine {
             counters.degraded(error.kind());
             error.at_tier(&tier.core.label).for_key(key)
         })
+    }
+
+    /// What one tier holds. The outer error means that it was not asked, which is counted already.
+    pub(super) async fn fetch(&self, tier: &RouteTier, key: &CacheKey) -> Result<Result<Option<Entry>>> {
+        let counters = &tier.core.counters;
+        let shown = tier.core.shown(key).map_err(|error| {
+            Counters::one(&counters.quarantined);
+            error.at_tier(&tier.core.label).for_key(key)
+        })?;
+        let entry = match (shown, &tier.core.port) {
+            (Some(Change::Set(entry)), _) => Ok(Some(entry)),
+            (Some(Change::Remove), _) => Ok(None),
+            (None, Some(port)) => {
+                Counters::one(&counters.port_reads);
+                Ok(port.get(&key.probe()))
+            }
+            (None, None) => self.ask(tier, key).await,
+        };
+        if let Ok(Some(Entry { payload: Payload::Bytes(raw), .. })) = &entry {
+            Counters::add(&counters.bytes_read, raw.len() as u64);
+        }
+        Ok(entry)
     }
 
     /// Reads the tier with this label, for tests.
@@ -279,12 +296,33 @@ impl Engine {
         ty: &Arc<dyn ValueType>,
         entry: Entry,
     ) -> Result<Option<Found>> {
+        let Some(Usable { meta, now, held }) = self.usable(tier, key, entry)? else { return Ok(None) };
+        let object = match held {
+            Held::Object(object) => object,
+            Held::Frame(header, payload) => {
+                #[cfg(feature = "zstd")]
+                self.find_dictionary(tier, &header, ty.dictionary()).await;
+                self.codecs.decode(header, payload, Arc::clone(ty)).await?
+            }
+        };
+        if Any::type_id(&*object) != ty.of_type() {
+            return Err(Error::new(
+                ErrorKind::TypeMismatch,
+                format!("the entry is not a `{}`; use another region or key", ty.type_name()),
+            ));
+        }
+        Counters::one(&tier.core.counters.hits);
+        Ok(Some(Found { object, meta, tier: index, now }))
+    }
+
+    /// Opens an entry from a tier; one that is hidden or expired is as good as absent.
+    pub(super) fn usable(&self, tier: &RouteTier, key: &CacheKey, entry: Entry) -> Result<Option<Usable>> {
         let counters = &tier.core.counters;
-        let (meta, decode) = match entry.payload {
-            Payload::Object(object, _) => (entry.meta, Ok(object)),
+        let (meta, held) = match entry.payload {
+            Payload::Object(object, _) => (entry.meta, Held::Object(object)),
             Payload::Bytes(raw) => {
                 let (header, payload) = frame::open(&raw, key)?;
-                (header.meta, Err((header, payload)))
+                (header.meta, Held::Frame(header, payload))
             }
         };
         let now = self.runtime.wall();
@@ -301,18 +339,7 @@ impl Engine {
             Counters::one(&counters.expired);
             return Ok(None);
         }
-        let object = match decode {
-            Ok(object) => object,
-            Err((header, payload)) => self.codecs.decode(header, payload, Arc::clone(ty)).await?,
-        };
-        if Any::type_id(&*object) != ty.of_type() {
-            return Err(Error::new(
-                ErrorKind::TypeMismatch,
-                format!("the entry is not a `{}`; use another region or key", ty.type_name()),
-            ));
-        }
-        Counters::one(&counters.hits);
-        Ok(Some(Found { object, meta, tier: index, now }))
+        Ok(Some(Usable { meta, now, held }))
     }
 
     /// Hands a hit to the refill lane for the tiers above it that missed.

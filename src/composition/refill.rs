@@ -142,7 +142,7 @@ impl Engine {
         let now = self.runtime.wall();
         let mut frames: Vec<Option<Entry>> = Vec::with_capacity(tiers.len());
         for (tier, coding) in tiers.iter().zip(codings) {
-            let meta = refill.meta.capped(tier.core.options.ttl_cap, now);
+            let meta = refill.meta.capped(tier.core.ttl_cap(), now);
             frames.push(match coding {
                 Some(Coding::Own(encoded)) => {
                     Some(Entry::new(Payload::Bytes(encoded.seal(&refill.key, &meta)), meta))
@@ -174,7 +174,7 @@ impl Engine {
     }
 
     fn fill_object(&self, tier: &RouteTier, refill: &Refill, weight: u32, done: Option<oneshot::Sender<()>>) {
-        let meta = refill.meta.capped(tier.core.options.ttl_cap, self.runtime.wall());
+        let meta = refill.meta.capped(tier.core.ttl_cap(), self.runtime.wall());
         let payload = Payload::Object(Arc::clone(&refill.object), weight);
         send_fill(tier, refill, Entry::new(payload, meta), done);
     }

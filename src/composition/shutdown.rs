@@ -110,6 +110,11 @@ impl Engine {
         self.lane.kill();
         let route = self.route.load_full();
         let tiers = join_all(route.tiers.iter().map(|tier| self.stop_tier(tier, deadline))).await;
+        #[cfg(feature = "backplane")]
+        if let Some(link) = &self.link {
+            // After the last confirmation.
+            link.leave(&self.runtime, deadline).await;
+        }
         self.supervisor.stop();
         let _ = self.runtime.deadline(deadline, self.supervisor.stopped()).await;
         self.telling.meter.publish(self);

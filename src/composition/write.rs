@@ -44,7 +44,7 @@ enum Prepared {
 }
 
 /// A mutation built for one tier.
-struct Planned {
+pub(super) struct Planned {
     tier: RouteTier,
     mutation: Mutation,
     answer: oneshot::Receiver<Settled>,
@@ -161,16 +161,52 @@ impl Engine {
         let is_older =
             |tier: &&RouteTier| !std::ptr::eq(Arc::as_ptr(&tier.core), newer) && !tier.core.compares;
         let older: Vec<_> = route.written.iter().filter(is_older).collect();
-        for tier in &older {
+        // Without a port, the key is in quarantine until it is removed.
+        self.drop_key(key, &older, |_, mutation| drop(mutation));
+    }
+
+    /// Another process says that it wrote the key with this stamp, and that the shared store has it: the other tiers
+    /// drop what they hold of it that is older. Returns how many may hold some.
+    #[cfg(feature = "backplane")]
+    pub(crate) fn drop_older(&self, key: &CacheKey, stamp: Stamp) -> u64 {
+        if planted(Plant::HeardIgnored) {
+            return 0;
+        }
+        let route = self.route.load_full();
+        // First of all: what was read below before is void from here on.
+        drop(self.order.fences.begin(key.hash_u64()));
+        self.flights.detach(key);
+        for tier in route.tiers.iter().filter(|tier| tier.core.options.read_only || !tier.core.authoritative)
+        {
+            tier.core.overrule(key, just_before(stamp));
+        }
+        let holds_older = |tier: &&RouteTier| !tier.core.shared && tier.core.may_hold_older(key, stamp);
+        let older: Vec<_> = route.written.iter().filter(holds_older).collect();
+        if !older.is_empty() {
+            self.drop_key(key, &older, |tier, mutation| {
+                // Without room for it, the key is in quarantine until it is removed.
+                drop(tier.address.try_send(Envelope::new(Message::Mutate(mutation))));
+            });
+        }
+        older.len() as u64
+    }
+
+    /// Removes a key from some tiers, without waiting: from those with a port at once, from others `by` some other way.
+    fn drop_key(&self, key: &CacheKey, tiers: &[&RouteTier], by: impl Fn(&RouteTier, Mutation)) {
+        for tier in tiers {
             tier.core.announce(key);
         }
         let write = Write::begin(&self.order, &self.runtime, key.clone());
         self.flights.detach(key);
         let now = self.runtime.now();
-        for tier in older {
+        for tier in tiers {
             let deadline = now.after(tier.core.options.write_deadline);
             let (mutation, _) = Mutation::new(&tier.core, &write, Change::Remove, deadline);
-            tier.core.arrive_at_once(mutation);
+            if tier.core.port.is_some() {
+                tier.core.arrive_at_once(mutation);
+            } else {
+                by(tier, mutation);
+            }
         }
     }
 
@@ -180,6 +216,10 @@ impl Engine {
         let route = self.route.load_full();
         let clear = Arc::new(ClearWrite::begin(&self.order, &self.runtime, scope));
         self.flights.detach_scope(&clear.scope);
+        #[cfg(feature = "zstd")]
+        if clear.scope == Scope::All {
+            self.codecs.dictionaries().forgotten();
+        }
         // Before anything is awaited: a change that is pending and covered must not be sent after this.
         let forget = |tier: &RouteTier| tier.core.clear_behind(&clear.scope, clear.stamp);
         let forgotten: Vec<_> = route.written.iter().map(forget).collect();
@@ -188,9 +228,16 @@ impl Engine {
             self.clear_tier(tier, Message::Clear(op), answer, forgotten)
         });
         let answers: Vec<_> = answers.collect();
+        #[cfg(feature = "backplane")]
+        let (scope, stamp) = (clear.scope.clone(), clear.stamp);
         drop(clear);
         // Every failure is retried in the background; the first one is told.
-        join_all(answers).await.into_iter().collect::<Result<()>>()
+        let answers = join_all(answers).await;
+        #[cfg(feature = "backplane")]
+        if let Some(link) = &self.link {
+            link.tell_clear(&scope, stamp);
+        }
+        answers.into_iter().collect::<Result<()>>()
     }
 
     async fn clear_tier(
@@ -258,7 +305,7 @@ impl Engine {
         let last = route.written.len().saturating_sub(1);
         let mut entries: Vec<Result<Entry>> = Vec::with_capacity(prepared.len());
         for (tier, prepared) in route.written.iter().zip(prepared) {
-            let meta = Meta { stamp: write.stamp, ..life }.capped(tier.core.options.ttl_cap, now);
+            let meta = Meta { stamp: write.stamp, ..life }.capped(tier.core.ttl_cap(), now);
             let payload = match prepared {
                 Prepared::Object(weight) => Ok(Payload::Object(Arc::clone(object), weight)),
                 Prepared::Encoded(encoded) => Ok(Payload::Bytes(encoded.seal(&write.key, &meta))),
@@ -284,7 +331,7 @@ impl Engine {
     }
 
     /// Announces, numbers and builds the mutation at every tier. From here on each of them settles, whatever happens.
-    fn begin(
+    pub(super) fn begin(
         &self,
         route: &Route,
         key: &CacheKey,
@@ -300,7 +347,7 @@ impl Engine {
         }
         for tier in route.written.iter().filter(|tier| !tier.core.authoritative) {
             // Its own entry of this very change is shown.
-            tier.core.overrule(key, Stamp { time: write.stamp.time.saturating_sub(1), ..write.stamp });
+            tier.core.overrule(key, just_before(write.stamp));
         }
         // Loads in flight may have read what this replaces: whoever asks from now on starts anew.
         self.flights.detach(key);
@@ -314,7 +361,7 @@ impl Engine {
         (write, mutations)
     }
 
-    async fn write_all(&self, mutations: Vec<Planned>) -> Vec<Settled> {
+    pub(super) async fn write_all(&self, mutations: Vec<Planned>) -> Vec<Settled> {
         // All are sent before any is awaited.
         let sent: Vec<_> = mutations.into_iter().map(send).collect();
         join_all(sent.into_iter().map(|sent| self.settle(sent))).await
@@ -457,6 +504,11 @@ fn send_through(Planned { tier, mutation, answer, failed }: Planned) -> Sent {
         Err(_) => None,
     };
     Sent { tier, key, change, write, deadline, answer, open, failed, sending }
+}
+
+/// What is older than this is older than `stamp`, and its own entry is not.
+fn just_before(stamp: Stamp) -> Stamp {
+    Stamp { time: stamp.time.saturating_sub(1), ..stamp }
 }
 
 /// No tier holds a longer key, so that none has to be told.

@@ -58,19 +58,36 @@ pub trait KeyParts {
 macro_rules! numbers {
     ($($t:ty),* $(,)?) => {$(
         impl KeyParts for $t {
+            #[inline]
             fn write(&self, key: &mut KeyWriter<'_>) {
-                key.integer(self);
+                key.digits(*self);
             }
         }
     )*};
 }
-numbers!(u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, bool);
-numbers!(NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64, NonZeroU128, NonZeroUsize);
-numbers!(NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroIsize);
+numbers!(u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
+
+macro_rules! non_zeros {
+    ($($t:ty),* $(,)?) => {$(
+        impl KeyParts for $t {
+            fn write(&self, key: &mut KeyWriter<'_>) {
+                key.digits(self.get());
+            }
+        }
+    )*};
+}
+non_zeros!(NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64, NonZeroU128, NonZeroUsize);
+non_zeros!(NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroIsize);
+
+impl KeyParts for bool {
+    fn write(&self, key: &mut KeyWriter<'_>) {
+        key.value(if *self { "true" } else { "false" });
+    }
+}
 
 impl KeyParts for u8 {
     fn write(&self, key: &mut KeyWriter<'_>) {
-        key.integer(self);
+        key.digits(*self);
     }
 
     fn write_slice(bytes: &[u8], key: &mut KeyWriter<'_>) {

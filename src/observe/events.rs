@@ -81,8 +81,23 @@ pub enum EventKind {
     /// Of the last hundred entries read from the tier, at least
     /// [`decode_alarm`](crate::TierOptions::decode_alarm) percent could not be decoded.
     DecodeFailuresRose,
+    /// What other processes write to this shared tier is heard from now on.
+    #[cfg(feature = "backplane")]
+    BackplaneUp,
+    /// What other processes write to this shared tier is not heard: tiers above it keep entries for a shorter time.
+    #[cfg(feature = "backplane")]
+    BackplaneDown,
+    /// The tier dropped everything, because another process may have replaced it.
+    #[cfg(feature = "backplane")]
+    DroppedAll {
+        /// Why that had to be assumed.
+        cause: crate::backplane::DropCause,
+    },
     /// Entries of the tier can be decoded again: a whole hundred had fewer failures than that.
     DecodeFailuresFell,
+    /// The tier's write-behind journal was not as it had been left; what could be read is pending again.
+    /// [`inspect`](crate::Cache::inspect) says what was found.
+    JournalDamaged,
     /// The tier's write-behind queue is full: from now on its overload policy decides.
     QueueFilled,
     /// The tier's write-behind queue is empty again.

@@ -77,6 +77,8 @@ pub enum HealthCause {
     DecodeFailures,
     /// Its write-behind queue is full.
     QueueFull,
+    /// The backplane is not heard: what other processes write shows later.
+    BackplaneDown,
 }
 
 impl HealthCause {
@@ -109,6 +111,11 @@ impl Health {
                 serving += 1;
             }
             reasons.extend(causes.into_iter().map(|cause| reason(&tier.core, cause)));
+        }
+        #[cfg(feature = "backplane")]
+        if engine.link.as_ref().is_some_and(|link| !link.is_up()) {
+            let error = engine.link.as_ref().and_then(|link| link.inspect().last_error);
+            reasons.push(HealthReason { tier: None, cause: HealthCause::BackplaneDown, error });
         }
         let none_serves = serving == 0 && !route.tiers.is_empty();
         let status = match reasons.is_empty() {

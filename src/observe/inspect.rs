@@ -33,9 +33,15 @@ pub struct Inspection {
     pub loads: usize,
     /// Encoding and decoding.
     pub codec: CodecStats,
+    /// The backplane, if there is one.
+    #[cfg(feature = "backplane")]
+    pub backplane: Option<crate::backplane::BackplaneInspection>,
     /// How fast the codec was found to be, by format and compressor, and up to which size it therefore works in the
     /// caller's task.
     pub codec_rates: Vec<CodecRate>,
+    /// The dictionaries that regions train.
+    #[cfg(feature = "zstd")]
+    pub dictionaries: Vec<crate::codec::DictionaryInspection>,
 }
 
 /// How a tier stands.
@@ -131,7 +137,11 @@ impl Inspection {
             refills_dropped: engine.refills_dropped.load(Ordering::Relaxed),
             loads: engine.flights.len(),
             codec: engine.codecs.stats(),
+            #[cfg(feature = "backplane")]
+            backplane: engine.link.as_ref().map(|link| link.inspect()),
             codec_rates: engine.codecs.rates(),
+            #[cfg(feature = "zstd")]
+            dictionaries: engine.codecs.dictionaries().inspect(),
         }
     }
 

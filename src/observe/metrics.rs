@@ -7,16 +7,20 @@
 //! from one of 64 per thread, recorded 64 times, since reading the clock costs a good part of a hit. With the feature on
 //! a hit takes 1.1 times as long (measured: 296 against 270 ns where reading the wall clock takes 105).
 
+#[cfg(feature = "backplane")]
+mod backplane;
+
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Label, Unit, counter, gauge, histogram};
 
+use super::Striped;
 use crate::codec::{CodecStats, CodecWork};
 use crate::composition::Engine;
 use crate::runtime::{ActorState, Instant, RuntimeHandle};
-use crate::tier::{BreakerState, TierCore};
+use crate::tier::{BreakerState, TierCore, WriteBehindInspection};
 use crate::value::BackendLabel;
 
 /// One of this many hits through a port is timed.
@@ -56,9 +60,26 @@ const READS: [&str; 13] = [
     "panicked",
     "failed",
 ];
-const WRITES: [&str; 4] = ["applied", "superseded", "unconfirmed", "oversized"];
+const WRITES: [&str; 5] = ["applied", "superseded", "outdated", "unconfirmed", "oversized"];
 const FILLS: [&str; 3] = ["done", "void", "dropped"];
 const REPAIRS: [&str; 2] = ["done", "failed"];
+const BEHIND: [&str; 4] = ["accepted", "applied", "superseded", "dead"];
+const BEHIND_OTHERS: [&str; 5] = [
+    "tierkeep_write_behind_retries_total",
+    "tierkeep_write_behind_splits_total",
+    "tierkeep_write_behind_rejected_total",
+    "tierkeep_write_behind_blocked_total",
+    "tierkeep_dead_letters_undelivered_total",
+];
+const BEHIND_GAUGES: [&str; 7] = [
+    "tierkeep_write_behind_queued",
+    "tierkeep_write_behind_bytes",
+    "tierkeep_write_behind_oldest_seconds",
+    "tierkeep_write_behind_in_flight",
+    "tierkeep_write_behind_retrying",
+    "tierkeep_write_behind_journal_bytes",
+    "tierkeep_write_behind_journal_lag_seconds",
+];
 const OPS: [&str; 2] = ["read", "write"];
 const OTHERS: [&str; 7] = [
     "tierkeep_port_reads_total",
@@ -100,6 +121,16 @@ struct TierCounts {
     bytes: Vec<Count>,
     others: Vec<Count>,
     gauges: Vec<Gauge>,
+    /// Registered with the first publication of a tier that writes behind.
+    behind: Option<BehindCounts>,
+    base: Vec<Label>,
+}
+
+/// The queue of a write-behind tier.
+struct BehindCounts {
+    writes: Vec<Count>,
+    others: Vec<Count>,
+    gauges: Vec<Gauge>,
 }
 
 struct RegionCounts {
@@ -115,7 +146,13 @@ struct CacheCounts {
     jobs: [Count; 4],
     failures: [Count; 2],
     rejected: Count,
+    /// Archives viewed, and copied for it.
+    views: [Count; 2],
+    /// Dictionaries trained, trained in vain, loaded, and not found.
+    dictionaries: [Count; 4],
     waiting: Gauge,
+    #[cfg(feature = "backplane")]
+    backplane: Option<backplane::BackplaneCounts>,
 }
 
 /// What is recorded where it happens, for one tier.
@@ -129,7 +166,7 @@ pub(crate) struct TierMeter {
 
 /// The counts and durations of one region.
 pub(crate) struct RegionMeter {
-    hits: AtomicU64,
+    hits: Striped,
     misses: AtomicU64,
     writes: [AtomicU64; 2],
     loads: [AtomicU64; 3],
@@ -187,7 +224,14 @@ impl Meter {
             ],
             failures: [failure("encode"), failure("decode")],
             rejected: Count::new(counter!("tierkeep_codec_rejected_total", labels())),
+            views: ["tierkeep_archived_views_total", "tierkeep_archived_copies_total"]
+                .map(|name| Count::new(counter!(name, labels()))),
+            dictionaries: ["trained", "in_vain", "loaded", "unknown"].map(|outcome| {
+                Count::new(counter!("tierkeep_dictionaries_total", with(&[("outcome", outcome)])))
+            }),
             waiting: gauge!("tierkeep_codec_waiting", labels()),
+            #[cfg(feature = "backplane")]
+            backplane: None,
         };
         let (tiers, regions) = (Mutex::default(), Mutex::default());
         Self { tiers, regions, cache_wide: Mutex::new(cache_wide), cache }
@@ -215,6 +259,8 @@ impl Meter {
             bytes: counts("tierkeep_bytes_total", "op", &OPS),
             others: OTHERS.iter().map(|&name| Count::new(counter!(name, base.clone()))).collect(),
             gauges: GAUGES.iter().map(|&name| gauge!(name, base.clone())).collect(),
+            behind: None,
+            base: base.clone(),
         });
         TierMeter {
             read: histogram!("tierkeep_tier_read_seconds", base.clone()),
@@ -238,7 +284,7 @@ impl Meter {
             loads: ["loaded", "failed", "joined"].map(|outcome| count("tierkeep_loads_total", outcome)),
         };
         let meter = Arc::new(RegionMeter {
-            hits: AtomicU64::new(0),
+            hits: Striped::default(),
             misses: AtomicU64::new(0),
             writes: Default::default(),
             loads: Default::default(),
@@ -298,7 +344,10 @@ impl TierCounts {
                 reads.failed,
             ],
         );
-        publish(&mut self.writes, [writes.applied, writes.superseded, writes.unconfirmed, writes.oversized]);
+        publish(
+            &mut self.writes,
+            [writes.applied, writes.superseded, writes.outdated, writes.unconfirmed, writes.oversized],
+        );
         publish(&mut self.fills, [writes.fills, writes.fills_void, writes.fills_dropped]);
         publish(&mut self.repairs, [writes.repairs, writes.repair_failures]);
         publish(&mut self.calls, [reads.calls, writes.calls]);
@@ -335,13 +384,56 @@ impl TierCounts {
         for (gauge, level) in self.gauges.iter().zip(levels) {
             gauge.set(level as f64);
         }
+        if let Some(queue) = core.inspect_behind() {
+            self.behind.get_or_insert_with(|| BehindCounts::new(&self.base)).publish(&queue);
+        }
+    }
+}
+
+impl BehindCounts {
+    fn new(base: &[Label]) -> Self {
+        let outcome = |&outcome: &&'static str| {
+            let mut labels = base.to_vec();
+            labels.push(Label::from_static_parts("outcome", outcome));
+            Count::new(counter!("tierkeep_write_behind_writes_total", labels))
+        };
+        Self {
+            writes: BEHIND.iter().map(outcome).collect(),
+            others: BEHIND_OTHERS.iter().map(|&name| Count::new(counter!(name, base.to_vec()))).collect(),
+            gauges: BEHIND_GAUGES.iter().map(|&name| gauge!(name, base.to_vec())).collect(),
+        }
+    }
+
+    fn publish(&mut self, queue: &WriteBehindInspection) {
+        let counts = queue.counts;
+        publish(&mut self.writes, [counts.accepted, counts.applied, counts.superseded, counts.dead]);
+        publish(
+            &mut self.others,
+            [counts.retries, counts.splits, counts.rejected, counts.blocked, queue.letters_undelivered],
+        );
+        #[cfg(feature = "disk")]
+        let journal = queue.journal.as_ref().map_or((0, 0), |journal| (journal.disk_bytes, journal.lag_ms));
+        #[cfg(not(feature = "disk"))]
+        let journal = (0_u64, 0_u64);
+        let levels = [
+            queue.queued as f64,
+            queue.bytes as f64,
+            queue.oldest.as_secs_f64(),
+            queue.in_flight as f64,
+            queue.retrying as f64,
+            journal.0 as f64,
+            journal.1 as f64 / 1000.0,
+        ];
+        for (gauge, level) in self.gauges.iter().zip(levels) {
+            gauge.set(level);
+        }
     }
 }
 
 impl RegionCounts {
     fn publish(&mut self, meter: &RegionMeter) {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        publish(&mut self.reads, [get(&meter.hits), get(&meter.misses)]);
+        publish(&mut self.reads, [meter.hits.sum(), get(&meter.misses)]);
         publish(&mut self.writes, [0, 1].map(|i| get(&meter.writes[i])));
         publish(&mut self.loads, [0, 1, 2].map(|i| get(&meter.loads[i])));
     }
@@ -358,7 +450,24 @@ impl CacheCounts {
         let stats = engine.codecs.stats();
         publish(&mut self.failures, [stats.encode_failures, stats.decode_failures]);
         self.rejected.publish(stats.rejected);
+        publish(&mut self.views, [stats.archived_views, stats.archived_copies]);
+        #[cfg(feature = "zstd")]
+        let (trained, in_vain) = {
+            let regions = engine.codecs.dictionaries().inspect();
+            let sum = |count: fn(&crate::codec::DictionaryInspection) -> u64| regions.iter().map(count).sum();
+            (sum(|region| region.trained), sum(|region| region.in_vain))
+        };
+        #[cfg(not(feature = "zstd"))]
+        let (trained, in_vain) = (0, 0);
+        publish(
+            &mut self.dictionaries,
+            [trained, in_vain, stats.dictionaries_loaded, stats.dictionaries_unknown],
+        );
         self.waiting.set(stats.waiting as f64);
+        #[cfg(feature = "backplane")]
+        if let Some(link) = &engine.link {
+            self.backplane.get_or_insert_with(|| backplane::BackplaneCounts::new(&engine.name)).publish(link);
+        }
     }
 }
 
@@ -395,15 +504,18 @@ impl RegionMeter {
     /// A hit through a port; `began` for one of 64.
     #[inline]
     pub(crate) fn hit_at_once(&self, began: Option<Began>, runtime: &RuntimeHandle) {
-        self.hits.fetch_add(1, Ordering::Relaxed);
+        self.hits.one();
         if let Some(began) = began {
             self.read.record_many(began.seconds(runtime), ONE_OF as usize);
         }
     }
 
     pub(crate) fn read(&self, hit: bool, began: Began, runtime: &RuntimeHandle) {
-        let count = if hit { &self.hits } else { &self.misses };
-        count.fetch_add(1, Ordering::Relaxed);
+        if hit {
+            self.hits.one();
+        } else {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+        }
         self.read.record(began.seconds(runtime));
     }
 
@@ -460,6 +572,16 @@ fn describe() {
         ("tierkeep_late_calls_total", Count, "Calls that returned after their deadline"),
         ("tierkeep_restarts_total", Count, "Restarts of the tier's actor"),
         ("tierkeep_breaker_opened_total", Count, "Times that the tier's breaker opened"),
+        (
+            "tierkeep_write_behind_writes_total",
+            Count,
+            "Writes of a write-behind tier: accepted is the sum of the others and what is queued",
+        ),
+        ("tierkeep_write_behind_retries_total", Count, "Failed tries of a queued write on its own"),
+        ("tierkeep_write_behind_splits_total", Count, "Queued writes tried again in a smaller batch"),
+        ("tierkeep_write_behind_rejected_total", Count, "Writes that a full queue turned away"),
+        ("tierkeep_write_behind_blocked_total", Count, "Writes that waited for room in a full queue"),
+        ("tierkeep_dead_letters_undelivered_total", Count, "Dead letters that their sink did not take"),
         ("tierkeep_evictions_total", Count, "Entries that the tier evicted for want of room"),
         ("tierkeep_region_reads_total", Count, "Reads of a region by outcome"),
         ("tierkeep_region_writes_total", Count, "Sets and removals of a region by outcome"),
@@ -468,6 +590,17 @@ fn describe() {
         ("tierkeep_codec_jobs_total", Count, "Values encoded and decoded, in place or on the blocking pool"),
         ("tierkeep_codec_failures_total", Count, "Values that could not be encoded or decoded"),
         ("tierkeep_codec_rejected_total", Count, "Codec jobs refused because the pool's queue was full"),
+        ("tierkeep_archived_views_total", Count, "Archives read where they are, without decoding them"),
+        (
+            "tierkeep_dictionaries_total",
+            Count,
+            "Dictionaries by outcome: `trained`, `in_vain` (no better), `loaded` from a tier, `unknown` (a miss)",
+        ),
+        (
+            "tierkeep_archived_copies_total",
+            Count,
+            "Archives copied to a suitable address before they were read",
+        ),
     ] {
         metrics::describe_counter!(name, unit, what);
     }
@@ -480,6 +613,13 @@ fn describe() {
         ("tierkeep_calls_in_flight", Count, "Calls that have not returned, late ones included"),
         ("tierkeep_blocking_jobs", Count, "Jobs of the backend on the blocking pool"),
         ("tierkeep_quarantined_keys", Count, "Keys whose last change the tier has not confirmed"),
+        ("tierkeep_write_behind_queued", Count, "Writes that are accepted and not yet applied"),
+        ("tierkeep_write_behind_bytes", Bytes, "What their values weigh"),
+        ("tierkeep_write_behind_oldest_seconds", Seconds, "For how long the oldest has been queued"),
+        ("tierkeep_write_behind_in_flight", Count, "Queued writes on their way to the store"),
+        ("tierkeep_write_behind_retrying", Count, "Queued writes that have failed and are tried again"),
+        ("tierkeep_write_behind_journal_bytes", Bytes, "What the journal's files take"),
+        ("tierkeep_write_behind_journal_lag_seconds", Seconds, "Age of the oldest change not yet synced"),
         ("tierkeep_entries", Count, "Entries that the tier holds, as far as it knows"),
         ("tierkeep_held_bytes", Bytes, "What they weigh, as far as it knows"),
         ("tierkeep_refills_queued", Count, "Refills that wait in their lane"),

@@ -10,6 +10,7 @@ mod inspect;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod outbox;
+mod striped;
 pub(crate) mod trace;
 #[cfg(not(feature = "metrics"))]
 mod unmetered;
@@ -31,6 +32,7 @@ pub(crate) use hot_keys::HotKeys;
 pub use inspect::{Inspection, TierInspection};
 pub(crate) use meters::{Began, Meter, RegionMeter, TierMeter};
 pub(crate) use outbox::Outbox;
+pub(crate) use striped::Striped;
 
 /// Whom a cache tells.
 pub(crate) struct Telling {

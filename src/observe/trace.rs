@@ -70,9 +70,16 @@ mod on {
             EventKind::BypassEnded => info!(tier, "the tier is no longer bypassed"),
             EventKind::DecodeFailuresRose => warn!(tier, "too many entries cannot be decoded"),
             EventKind::DecodeFailuresFell => info!(tier, "entries can be decoded again"),
+            EventKind::JournalDamaged => warn!(tier, "the write-behind journal was damaged"),
             EventKind::QueueFilled => warn!(tier, "the write-behind queue is full"),
             EventKind::QueueDrained => info!(tier, "the write-behind queue is empty"),
             EventKind::DeadLetterUndelivered { .. } => warn!(tier, "a dead letter was not taken by its sink"),
+            #[cfg(feature = "backplane")]
+            EventKind::BackplaneUp => info!(tier, "the backplane is heard"),
+            #[cfg(feature = "backplane")]
+            EventKind::BackplaneDown => warn!(tier, "the backplane is not heard"),
+            #[cfg(feature = "backplane")]
+            EventKind::DroppedAll { cause } => info!(tier, ?cause, "the tier dropped what may be stale"),
             // Too many for a log, or written to it by the sink.
             EventKind::Evicted { .. } | EventKind::Expired { .. } | EventKind::DeadLettered { .. } => {}
         }

@@ -50,9 +50,15 @@ impl Clears {
         self.newest.fetch_max(stamp.time, Ordering::SeqCst);
     }
 
+    /// Whether a clear came after an entry with `stamp`, of whatever prefix: one load.
+    #[inline]
+    pub(crate) fn may_hide(&self, stamp: Stamp) -> bool {
+        stamp.time <= self.newest.load(Ordering::Acquire)
+    }
+
     /// Whether a clear hides an entry of `prefix` with `stamp`.
     pub(crate) fn hide(&self, prefix: &str, stamp: Stamp) -> bool {
-        if stamp.time > self.newest.load(Ordering::Acquire) || planted(Plant::ClearHidesNothing) {
+        if !self.may_hide(stamp) || planted(Plant::ClearHidesNothing) {
             return false;
         }
         let marks = self.marks.load();

@@ -24,7 +24,7 @@ pub use witness::FenceCounts;
 use std::sync::Arc;
 
 use crate::backend::Scope;
-use crate::key::CacheKey;
+use crate::key::{CacheKey, KeyProbe};
 use crate::planted::{Plant, planted};
 use crate::runtime::RuntimeHandle;
 use crate::value::{Meta, Stamp};
@@ -60,6 +60,13 @@ impl Order {
             meta.stamp = meta.stamp.min(self.origin);
         }
         (!self.clears.hide(prefix, meta.stamp)).then_some(meta)
+    }
+
+    /// As [`admit`](Self::admit), of an entry of this process: whether a clear hides it.
+    #[inline]
+    pub(crate) fn hides(&self, key: &KeyProbe<'_>, stamp: Stamp) -> bool {
+        // One load, as long as nothing later was cleared: the prefix is looked for only then.
+        self.clears.may_hide(stamp) && self.clears.hide(key.prefix(), stamp)
     }
 }
 

@@ -14,6 +14,7 @@ use super::core::{TierCore, backend_panic, lock, removed};
 use super::counters::Counters;
 use super::ledger::Attempt;
 use super::message::{ClearOp, ReadOp, Settlement};
+use super::outdated::Carried;
 use super::queue::{Job, Work};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
@@ -154,9 +155,9 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
             let error = overdue("write", within.as_millis());
             let results = vec![Err::<(), _>(error.clone()); batch.len()];
             record(&core, pass, judged(&batch, &results));
-            let attempts: Vec<(CacheKey, Attempt, Stamp, Stamp)> = batch
+            let attempts: Vec<(CacheKey, Attempt, Stamp, Carried)> = batch
                 .iter()
-                .map(|job| (job.key().clone(), job.attempt, job.stamp(), job.value_stamp()))
+                .map(|job| (job.key().clone(), job.attempt, job.stamp(), job.carried()))
                 .collect();
             for job in batch {
                 core.overdue(job, &error);
@@ -167,8 +168,8 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
             let results = AssertUnwindSafe(outlive(&core, call)).catch_unwind().await;
             let results = results.ok().flatten().unwrap_or_else(|| unknown(attempts.len()));
             Counters::one(&core.counters.late);
-            for ((key, attempt, stamp, value), result) in attempts.into_iter().zip(results) {
-                core.note_outdated(&key, value, &result);
+            for ((key, attempt, stamp, carried), result) in attempts.into_iter().zip(results) {
+                core.note_answer(&key, carried, &result);
                 core.late(&key, attempt, result.is_ok().then_some(stamp));
             }
         }

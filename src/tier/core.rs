@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use std::time::Duration;
+
 use event_listener::Event;
 use futures_util::task::AtomicWaker;
 
@@ -51,7 +53,12 @@ pub(crate) struct TierCore {
     pub(crate) compares: bool,
     /// Whether what is read here may be refilled above.
     pub(crate) authoritative: bool,
+    /// Whether other processes read and write the store.
+    pub(crate) shared: bool,
     pub(super) outdated: Outdated,
+    /// The cap while nobody tells what other processes write, and whether somebody does.
+    pub(crate) fallback_cap: Option<Duration>,
+    pub(super) told: AtomicBool,
     pub(super) breaker: Breaker,
     pub(super) gate: Gate,
     /// Entries stamped at or before this are absent: what a bypassed tier may have missed.
@@ -104,7 +111,10 @@ impl TierCore {
             overruled: Overruled::default(),
             compares: tier.backend.compares(),
             authoritative: tier.backend.authoritative(),
+            shared: tier.backend.shared(),
             outdated: Outdated::default(),
+            fallback_cap: tier.fallback_cap,
+            told: AtomicBool::new(false),
             label: tier.label,
             port: tier.backend.port(),
             holds: tier.backend.holds(),
@@ -187,6 +197,23 @@ impl TierCore {
             self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
         };
         self.overruled.add(key, stamp, self.options.quarantine, hide);
+    }
+
+    /// The longest life of an entry here, now.
+    pub(crate) fn ttl_cap(&self) -> Option<Duration> {
+        let cap = self.options.ttl_cap;
+        match self.fallback_cap {
+            Some(fallback) if !self.told.load(Ordering::Relaxed) => {
+                Some(cap.map_or(fallback, |cap| cap.min(fallback)))
+            }
+            _ => cap,
+        }
+    }
+
+    /// Whether somebody tells what other processes write.
+    #[cfg(feature = "backplane")]
+    pub(crate) fn follow_backplane(&self, up: bool) {
+        self.told.store(up, Ordering::Relaxed);
     }
 
     /// Counts an entry that was decoded, or could not be.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use crate::error::ErrorKind;
+use crate::observe::Striped;
 
 macro_rules! counters {
     ($($field:ident),* $(,)?) => {
@@ -12,6 +13,8 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $field: AtomicU64,)*
+            /// Hits that ended at the port: both a hit and a port read, counted once.
+            pub(crate) port_hits: Striped,
         }
     };
 }
@@ -51,8 +54,9 @@ impl Counters {
 
     pub(crate) fn reads(&self) -> ReadCounts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let port_hits = self.port_hits.sum();
         ReadCounts {
-            hits: get(&self.hits),
+            hits: get(&self.hits) + port_hits,
             misses: get(&self.misses),
             expired: get(&self.expired),
             cleared: get(&self.cleared),
@@ -65,7 +69,7 @@ impl Counters {
             restarted: get(&self.restarted),
             panicked: get(&self.panicked),
             failed: get(&self.failed),
-            through_port: get(&self.port_reads),
+            through_port: get(&self.port_reads) + port_hits,
             calls: get(&self.read_calls),
             keys_in_calls: get(&self.read_keys),
             joined: get(&self.joined_reads),

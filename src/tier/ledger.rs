@@ -290,6 +290,13 @@ impl Ledger {
     /// Quarantines the key with everything of it: what is out becomes late, what waits is settled.
     fn expire_out(&mut self, key: &CacheKey, (stamp, change): (Stamp, Change), done: &mut Vec<Finished>) {
         let Some(state) = self.keys.get_mut(key) else { return self.dropped.push(change) };
+        debug_assert!(
+            !state
+                .pending
+                .as_ref()
+                .is_some_and(|pending| pending.stamp.time > stamp.time && pending.is_out()),
+            "what is older than the pending change on its way is settled"
+        );
         let out = state.out.take();
         let waiting = std::mem::take(&mut state.waiting);
         self.waiting -= waiting.len();

@@ -36,3 +36,4 @@ pub(crate) use counters::Counters;
 pub use counters::{ReadCounts, WriteCounts};
 pub(crate) use message::{Change, ClearOp, Fill, Message, Mutation, Open, ReadOp, Settled, Settlement};
 pub use options::{ErrorPolicy, Tier, TierOptions};
+pub(crate) use outdated::Surroundings;

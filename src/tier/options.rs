@@ -39,7 +39,7 @@ pub struct TierOptions {
     pub residual: Option<Duration>,
     /// Keys in quarantine before the whole tier is bypassed. Default: 10,000.
     pub quarantine: usize,
-    /// The longest life of an entry in this tier. Default: none, but 30 s above a tier whose store is
+    /// The longest life of an entry in this tier. Default: none, but 30 s (5 min with a backplane) above a tier whose store is
     /// [shared](Backend::shared) with other processes, whose writes this tier does not see. `Duration::MAX` is no cap
     /// there either.
     pub ttl_cap: Option<Duration>,
@@ -149,6 +149,8 @@ pub struct Tier {
     pub(crate) label: BackendLabel,
     pub(crate) options: TierOptions,
     pub(crate) write_behind: Option<WriteBehind>,
+    /// The cap while no backplane tells what other processes write.
+    pub(crate) fallback_cap: Option<Duration>,
 }
 
 impl Tier {
@@ -160,7 +162,7 @@ impl Tier {
     /// A tier on a backend that the application keeps a handle to.
     pub fn from_shared(backend: Arc<dyn Backend>) -> Self {
         let (label, options) = (backend.label(), backend.tier_options());
-        Self { backend, label, options, write_behind: None }
+        Self { backend, label, options, write_behind: None, fallback_cap: None }
     }
 
     /// Names the tier; names are unique within a cache.

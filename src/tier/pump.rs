@@ -165,7 +165,7 @@ impl TierCore {
     /// Ends a job whose attempt returned in time or was never sent.
     pub(super) fn finish(self: &Arc<Self>, job: Job, result: Result<Settlement>) {
         // First of all: when whoever waits is told, nothing older is left above.
-        self.note_outdated(job.key(), job.value_stamp(), &result);
+        self.note_answer(job.key(), job.carried(), &result);
         let Job { work, attempt } = job;
         let next = match work {
             Work::Mutation(mutation) => {

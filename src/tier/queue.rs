@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use super::backlog::Sending;
 use super::ledger::Attempt;
 use super::message::{Change, Fill, Mutation, ReadOp};
+use super::outdated::Carried;
 use super::quarantine::Repair;
 use crate::key::{CacheKey, KeyHash};
 use crate::observe::trace::Caller;
@@ -74,11 +75,13 @@ impl Job {
         }
     }
 
-    /// When what it stores or removes was written.
-    pub(super) fn value_stamp(&self) -> Stamp {
+    /// What its store's answer is about.
+    pub(super) fn carried(&self) -> Carried {
         match &self.work {
-            Work::Fill(fill) => fill.entry.meta.stamp,
-            Work::Mutation(_) | Work::Repair(_) | Work::Behind(_) => self.stamp(),
+            Work::Fill(fill) => Carried { stamp: fill.entry.meta.stamp, changes: false },
+            Work::Mutation(_) | Work::Repair(_) | Work::Behind(_) => {
+                Carried { stamp: self.stamp(), changes: true }
+            }
         }
     }
 

@@ -5,73 +5,124 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tierkeep::backend::{OpenContext, RedisBackend, RedisBuilder, RedisDriver};
-use tierkeep::runtime::{Runtime, RuntimeHandle};
-use tierkeep::{Backend, CacheKey, Entry, KeyPart, Meta, Payload, Raw, Stamp, Timestamp};
+use tierkeep::runtime::RuntimeHandle;
+use tierkeep::{
+    Backend, CacheKey, DeleteStatus, Entry, KeyPart, Meta, Payload, Raw, Result, Stamp, Timestamp,
+};
 use tierkeep_smol::SmolRuntime;
 use tierkeep_test_servers::{Client, RedisServer, Reply};
 
-pub static SERVER: LazyLock<RedisServer> = LazyLock::new(|| RedisServer::start().unwrap());
+pub(crate) static SERVER: LazyLock<RedisServer> = LazyLock::new(|| RedisServer::start().unwrap());
 
 /// A namespace that no other test has.
-pub fn namespace() -> String {
+pub(crate) fn namespace() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A backend on a server, open on smol, and the server as redis-cli would see it.
-pub struct World {
-    pub redis: RedisBackend,
-    pub namespace: String,
-    pub runtime: RuntimeHandle,
-    pub raw: Client,
+pub(crate) struct World {
+    pub(crate) redis: RedisBackend,
+    pub(crate) namespace: String,
+    pub(crate) runtime: RuntimeHandle,
+    began: Timestamp,
+    raw: Client,
 }
 
 impl World {
-    pub fn new() -> Self {
-        Self::with(&SERVER, |builder| builder)
+    pub(crate) fn new() -> Self {
+        Self::with(|builder| builder)
     }
 
-    pub fn with(server: &RedisServer, options: impl FnOnce(RedisBuilder) -> RedisBuilder) -> Self {
+    pub(crate) fn with(options: impl FnOnce(RedisBuilder) -> RedisBuilder) -> Self {
+        Self::on(&SERVER, options)
+    }
+
+    pub(crate) fn on(server: &RedisServer, options: impl FnOnce(RedisBuilder) -> RedisBuilder) -> Self {
         let namespace = namespace();
-        let builder = RedisBackend::builder(RedisDriver::Smol).url(&server.url()).namespace(&namespace);
-        let redis = options(builder).build().unwrap();
+        let redis = options(builder(server, &namespace)).build().unwrap();
         let runtime = RuntimeHandle::new(SmolRuntime::new());
-        smol::block_on(redis.open(&OpenContext::new(runtime.clone()))).unwrap();
-        Self { redis, namespace, runtime, raw: server.client().unwrap() }
+        open(&redis, &runtime);
+        let began = runtime.wall();
+        Self { redis, namespace, runtime, began, raw: server.client().unwrap() }
     }
 
-    /// What stands in the store under a key's name.
-    pub fn command(&mut self, args: &[&str]) -> Reply {
+    /// Another process's backend over the same entries.
+    pub(crate) fn other(&self) -> RedisBackend {
+        let redis = builder(&SERVER, &self.namespace).build().unwrap();
+        open(&redis, &self.runtime);
+        redis
+    }
+
+    /// What the server says to a command.
+    pub(crate) fn command(&mut self, args: &[&str]) -> Reply {
         self.raw.command(args).unwrap()
     }
 
-    pub fn name(&self, key: &CacheKey) -> String {
+    /// A key's name in the store.
+    pub(crate) fn name(&self, key: &CacheKey) -> String {
         format!("{}:{key}", self.namespace)
     }
 
-    pub fn wall(&self) -> Timestamp {
+    pub(crate) fn wall(&self) -> Timestamp {
         self.runtime.wall()
     }
 
-    /// A stamp of now; those with a greater `count` are later.
-    pub fn stamp(&self, count: u16) -> Stamp {
-        Stamp { time: (self.wall().as_millis() << 16) + u64::from(count), node: 1 }
+    /// A stamp of when this began; those with a greater `count` are later.
+    pub(crate) fn stamp(&self, count: u16) -> Stamp {
+        Stamp { time: (self.began.as_millis() << 16) + u64::from(count), node: 1 }
     }
 
-    pub fn write(&self, key: &CacheKey, bytes: &'static str, meta: Meta) -> tierkeep::Result<()> {
+    /// Writes what has no expiry.
+    pub(crate) fn write(&self, key: &CacheKey, bytes: &'static str, stamp: Stamp) -> Result<()> {
+        self.write_meta(key, bytes, Meta { stamp, ..Meta::default() })
+    }
+
+    pub(crate) fn write_meta(&self, key: &CacheKey, bytes: &'static str, meta: Meta) -> Result<()> {
         let entry = Entry::new(Payload::Bytes(Raw::from_static(bytes.as_bytes())), meta);
         smol::block_on(self.redis.write_entries(vec![(key.clone(), entry)])).remove(0)
     }
 
-    pub fn read(&self, key: &CacheKey) -> Option<Raw> {
-        smol::block_on(self.redis.read(key)).unwrap().map(tierkeep::CacheValue::into_inner)
+    pub(crate) fn remove(&self, key: &CacheKey, stamp: Stamp) -> Result<DeleteStatus> {
+        smol::block_on(self.redis.remove_entries(vec![(key.clone(), stamp)])).remove(0)
+    }
+
+    /// What stands under a key, as text.
+    pub(crate) fn read(&self, key: &CacheKey) -> Option<String> {
+        read(&self.redis, key)
     }
 }
 
-pub fn key(id: u32) -> CacheKey {
-    CacheKey::new("user", 1, [KeyPart::new("id", Some(id.to_string()))])
+pub(crate) fn builder(server: &RedisServer, namespace: &str) -> RedisBuilder {
+    RedisBackend::builder(RedisDriver::Smol).url(&server.url()).namespace(namespace)
 }
 
-pub fn ms(millis: u64) -> Duration {
+pub(crate) fn open(redis: &RedisBackend, runtime: &RuntimeHandle) {
+    smol::block_on(redis.open(&OpenContext::new(runtime.clone()))).unwrap();
+}
+
+pub(crate) fn read(redis: &RedisBackend, key: &CacheKey) -> Option<String> {
+    let value = smol::block_on(redis.read(key)).unwrap()?;
+    Some(String::from_utf8(value.into_inner().to_vec()).unwrap())
+}
+
+pub(crate) fn key(id: u32) -> CacheKey {
+    key_in("user", id)
+}
+
+pub(crate) fn key_in(region: &str, id: u32) -> CacheKey {
+    CacheKey::new(region, 1, [KeyPart::flag(id.to_string())])
+}
+
+pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// Waits until `done`, 20 s at most.
+pub(crate) async fn until(runtime: &RuntimeHandle, what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let deadline = runtime.now().after(Duration::from_secs(20));
+    while !done().await {
+        assert!(runtime.now() < deadline, "{what} took more than 20 s");
+        runtime.sleep(ms(5)).await;
+    }
 }

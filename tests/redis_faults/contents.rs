@@ -44,8 +44,9 @@ fn put(server: &RedisServer, name: &str, value: &[u8]) {
 #[test]
 fn another_type() {
     spoiled("wrong type", |server, name, _| {
-        server.command(&["DEL", name]).unwrap();
-        server.command(&["RPUSH", name, "a list"]).unwrap();
+        // In one step: the load writes the key meanwhile.
+        let script = "redis.call('DEL', KEYS[1]) redis.call('RPUSH', KEYS[1], 'a list')";
+        server.command(&["EVAL", script, "1", name]).unwrap();
     });
 }
 

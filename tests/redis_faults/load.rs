@@ -48,6 +48,8 @@ pub(crate) struct Load {
     database: Mutex<HashMap<u64, u64>>,
     next: AtomicU64,
     stopped: AtomicBool,
+    read_only: AtomicBool,
+    writing: AtomicU64,
     pub(crate) tally: Tally,
     pub(crate) violations: Mutex<Vec<String>>,
     /// Every error that was met, once.
@@ -65,6 +67,8 @@ impl Load {
             database: Mutex::default(),
             next: AtomicU64::new(1),
             stopped: AtomicBool::new(false),
+            read_only: AtomicBool::new(false),
+            writing: AtomicU64::new(0),
             tally: Tally::default(),
             violations: Mutex::default(),
             errors: Mutex::default(),
@@ -92,12 +96,36 @@ impl Load {
             match (random >> 32) % 100 {
                 0..=49 => self.get(set).await,
                 50..=54 => self.get_many().await,
+                kind => self.change(kind, set, row).await,
+            }
+        }
+    }
+
+    async fn change(&self, kind: u64, set: u64, row: u64) {
+        // Counted first: whoever pauses writes sees either the count or a writer that sees the pause.
+        self.writing.fetch_add(1, Ordering::SeqCst);
+        if !self.read_only.load(Ordering::SeqCst) {
+            match kind {
                 55..=74 => self.set(set).await,
                 75..=79 => self.remove(set).await,
                 80..=94 => self.load(row).await,
                 _ => self.update(row).await,
             }
         }
+        self.writing.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    #[cfg(all(feature = "redis-cluster", feature = "redis-sentinel"))]
+    pub(crate) fn pause_writes(&self, pause: bool) {
+        self.read_only.store(pause, Ordering::SeqCst);
+    }
+
+    #[cfg(all(feature = "redis-cluster", feature = "redis-sentinel"))]
+    /// Whether nothing is being written, nor will be while writes are paused.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let inspection = self.cache.inspect();
+        let settled = inspection.tiers.iter().all(|tier| tier.calls + tier.queued + tier.ledger == 0);
+        self.writing.load(Ordering::SeqCst) == 0 && settled
     }
 
     fn fresh(&self) -> u64 {
@@ -109,7 +137,10 @@ impl Load {
         let lookup = self.timed(READ_DEADLINE, self.sets.try_get(&key)).await;
         match lookup {
             Ok(lookup) => {
-                lookup.degraded.iter().for_each(|error| self.note(error));
+                if let Some(error) = lookup.degraded.first() {
+                    self.tally.degraded();
+                    self.note(error);
+                }
                 self.check(key, lookup.hit.as_ref(), read);
             }
             Err(error) => self.failed(&error),

@@ -15,7 +15,7 @@ fn killed_and_started_again() {
         scenario.warm();
         for _ in 0..2 {
             server.kill().unwrap();
-            scenario.broken(300, |during| during.errors > 0);
+            scenario.broken(300, |during| during.degraded > 0);
             server.restart().unwrap();
         }
         scenario.healed();
@@ -30,7 +30,7 @@ fn killed_and_started_empty() {
         let mut scenario = Scenario::start("kill -9 and start empty", host, backend(host, server.addr()));
         scenario.warm();
         server.kill().unwrap();
-        scenario.broken(300, |during| during.errors > 0);
+        scenario.broken(300, |during| during.degraded > 0);
         server.restart_empty().unwrap();
         scenario.healed();
         scenario.finish();
@@ -43,7 +43,7 @@ fn absent_when_the_cache_starts() {
         let server = guarded().start().unwrap();
         server.kill().unwrap();
         let mut scenario = Scenario::start("not there at the start", host, backend(host, server.addr()));
-        scenario.broken(300, |during| during.errors > 0 && during.redis_hits == 0);
+        scenario.broken(300, |during| during.degraded > 0 && during.redis_hits == 0);
         server.restart().unwrap();
         scenario.healed();
         scenario.finish();
@@ -58,7 +58,7 @@ fn paused_and_resumed() {
         scenario.warm();
         for _ in 0..3 {
             server.pause().unwrap();
-            scenario.broken(150, |during| during.errors > 0);
+            scenario.broken(150, |during| during.degraded > 0);
             server.resume().unwrap();
         }
         scenario.healed();
@@ -74,7 +74,7 @@ fn out_of_memory() {
             Scenario::start("-OOM (maxmemory, noeviction)", host, backend(host, server.addr()));
         scenario.warm();
         server.command(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
-        scenario.broken(300, |during| during.errors > 0);
+        scenario.broken(300, |during| during.degraded > 0);
         server.command(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
         scenario.healed();
         scenario.finish();
@@ -93,7 +93,7 @@ fn failed_over_to_a_replica() {
         scenario.warm();
         // Hands over without losing a write: what an asynchronous replica loses, no client can know.
         first.fail_over_to(&second).unwrap();
-        scenario.broken(100, |during| during.errors > 0);
+        scenario.broken(100, |during| during.degraded > 0);
         proxy.retarget(second.addr());
         scenario.healed();
         scenario.finish();
@@ -109,7 +109,7 @@ fn another_password() {
         server.command(&["CONFIG", "SET", "requirepass", "changed"]).unwrap();
         // Connections that are logged in stay so.
         server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).unwrap();
-        scenario.broken(300, |during| during.errors > 0);
+        scenario.broken(300, |during| during.degraded > 0);
         server.command(&["CONFIG", "SET", "requirepass", SECRET]).unwrap();
         scenario.healed();
         scenario.finish();
@@ -126,7 +126,7 @@ fn a_user_without_rights() {
             .unwrap();
         let url = format!("redis://app:{SECRET}@{}", server.addr());
         let mut scenario = Scenario::start("-NOPERM", host, redis(host).url(&url).build().unwrap());
-        scenario.broken(200, |during| during.errors > 0 && during.redis_hits == 0);
+        scenario.broken(200, |during| during.degraded > 0 && during.redis_hits == 0);
         server.command(&["ACL", "SETUSER", "app", "~*"]).unwrap();
         scenario.healed();
         scenario.finish();
@@ -139,7 +139,7 @@ fn a_name_that_does_not_resolve() {
     on_every_runtime(|host| {
         let redis = redis(host).url(&url("no-such-host.invalid")).build().unwrap();
         let mut scenario = Scenario::start("a name that does not resolve", host, redis);
-        scenario.broken(400, |during| during.errors > 0 && during.redis_hits == 0);
+        scenario.broken(400, |during| during.degraded > 0 && during.redis_hits == 0);
         scenario.finish();
     });
 }

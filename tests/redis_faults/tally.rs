@@ -11,6 +11,7 @@ pub(crate) struct Tally {
     redis_hits: AtomicU64,
     loaded: AtomicU64,
     misses: AtomicU64,
+    degraded: AtomicU64,
     errors: AtomicU64,
     over_deadline: AtomicU64,
     slowest_us: AtomicU64,
@@ -24,6 +25,8 @@ pub(crate) struct Counts {
     pub(crate) redis_hits: u64,
     pub(crate) loaded: u64,
     pub(crate) misses: u64,
+    /// Reads that some tier could not answer, whatever the others did.
+    pub(crate) degraded: u64,
     pub(crate) errors: u64,
     pub(crate) over_deadline: u64,
     pub(crate) slowest: Duration,
@@ -51,6 +54,10 @@ impl Tally {
         one(&self.misses);
     }
 
+    pub(crate) fn degraded(&self) {
+        one(&self.degraded);
+    }
+
     pub(crate) fn failed(&self) {
         one(&self.errors);
     }
@@ -63,6 +70,7 @@ impl Tally {
             redis_hits: get(&self.redis_hits),
             loaded: get(&self.loaded),
             misses: get(&self.misses),
+            degraded: get(&self.degraded),
             errors: get(&self.errors),
             over_deadline: get(&self.over_deadline),
             slowest: Duration::from_micros(get(&self.slowest_us)),
@@ -82,6 +90,7 @@ impl Counts {
             redis_hits: self.redis_hits - before.redis_hits,
             loaded: self.loaded - before.loaded,
             misses: self.misses - before.misses,
+            degraded: self.degraded - before.degraded,
             errors: self.errors - before.errors,
             over_deadline: self.over_deadline - before.over_deadline,
             slowest: self.slowest,
@@ -91,10 +100,14 @@ impl Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { calls, memory_hits, redis_hits, loaded, misses, errors, over_deadline, slowest } = self;
+        let Self { calls, memory_hits, redis_hits, loaded, misses, degraded, errors, over_deadline, slowest } =
+            self;
         let hits = memory_hits + redis_hits;
         let slowest = slowest.as_millis();
-        write!(f, "calls={calls} hits={hits} (redis={redis_hits}) loaded={loaded} misses={misses} ")?;
+        write!(
+            f,
+            "calls={calls} hits={hits} (redis={redis_hits}) loaded={loaded} misses={misses} degraded={degraded} "
+        )?;
         write!(f, "errors={errors} over_deadline={over_deadline} slowest_ms={slowest}")
     }
 }

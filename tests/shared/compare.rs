@@ -1,6 +1,7 @@
 //! A store that compares: older changes are refused, and what was refused is not shown either.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tierkeep::runtime::RuntimeHandle;
 use tierkeep::{Plant, Stamp, plant};
@@ -125,8 +126,7 @@ async fn reads_that_cross(sim: SimRuntime) {
     let (writer, reader) = (node(&sim, &store).await, Arc::new(node(&sim, &store).await));
     let runtime = RuntimeHandle::new(sim.clone());
     writer.numbers.set(&1, 10).await.unwrap();
-    reader.plan.late(ms(50)..=ms(50));
-    reader.plan.next_on(Op::Read, Fault::HangThenComplete, 1);
+    reader.held_back.store(50, Ordering::Relaxed);
     let late = Arc::clone(&reader);
     let late = runtime.spawn(async move { late.get(1).await });
     runtime.sleep(ms(10)).await;

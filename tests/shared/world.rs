@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +25,8 @@ pub(crate) struct Node {
     pub(crate) cache: Cache,
     pub(crate) numbers: Numbers,
     pub(crate) plan: FaultPlan,
+    /// For how many ms the answer to the next read is held back once the store has been read.
+    pub(crate) held_back: Arc<AtomicU64>,
 }
 
 /// Runs a test under many schedules. What it asserts holds in each.
@@ -44,8 +47,14 @@ pub(crate) async fn node(sim: &SimRuntime, store: &MapBackend) -> Node {
 pub(crate) async fn listening(sim: &SimRuntime, store: &MapBackend, told: &Arc<Told>) -> Node {
     let runtime = RuntimeHandle::new(sim.clone());
     let plan = FaultPlan::new(&runtime);
+    let held_back = Arc::new(AtomicU64::new(0));
     let faulty = Faulty::new(store.clone(), &runtime, &plan);
-    let listening = Listening { store: faulty, runtime: runtime.clone(), told: Arc::clone(told) };
+    let listening = Listening {
+        store: faulty,
+        runtime: runtime.clone(),
+        held_back: Arc::clone(&held_back),
+        told: Arc::clone(told),
+    };
     let tier = Tier::new(listening).breaker(BreakerOptions::disabled()).write_deadline(ms(100));
     let cache = Cache::builder(runtime)
         .tier(MemoryBackend::entries(1000))
@@ -55,7 +64,7 @@ pub(crate) async fn listening(sim: &SimRuntime, store: &MapBackend, told: &Arc<T
         .await
         .unwrap();
     let numbers = cache.region("n").no_expiry().build().unwrap();
-    Node { cache, numbers, plan }
+    Node { cache, numbers, plan, held_back }
 }
 
 /// Notes the stamps of refusals. In the simulator, nothing comes between a store's answer and what the engine makes of
@@ -63,6 +72,7 @@ pub(crate) async fn listening(sim: &SimRuntime, store: &MapBackend, told: &Arc<T
 struct Listening {
     store: Faulty<MapBackend>,
     runtime: RuntimeHandle,
+    held_back: Arc<AtomicU64>,
     told: Arc<Told>,
 }
 
@@ -96,7 +106,9 @@ impl Backend for Listening {
     }
 
     async fn read_many(&self, keys: &[CacheKey]) -> Vec<BackendResult<Option<CacheValue<Raw>>>> {
-        self.store.read_many(keys).await
+        let values = self.store.read_many(keys).await;
+        self.runtime.sleep(ms(self.held_back.swap(0, Ordering::Relaxed))).await;
+        values
     }
 
     async fn write_entries(&self, entries: Vec<(CacheKey, Entry)>) -> Vec<BackendResult<()>> {

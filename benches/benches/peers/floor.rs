@@ -10,11 +10,9 @@ use tierkeep::{Cache, CacheKey, Entry, KeyHash, Meta, Payload};
 use tierkeep_benches::clock::Watch;
 use tierkeep_benches::peers::tierkeep as own;
 use tierkeep_benches::values::{Account, Identified, Record};
-use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit};
+use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit, micro};
 use tierkeep_tokio::TokioRuntime;
 use tokio::runtime::Runtime;
-
-use crate::hit::runtime;
 
 pub(crate) const MEASURES: &[Measure] = &[
     Measure {
@@ -70,7 +68,7 @@ impl Floor {
     where
         T: Identified + serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,
     {
-        let runtime = runtime();
+        let runtime = micro::runtime();
         // Built side by side, so that neither has the better place in memory.
         let bare = Bare::with(capacity, capacity as u64, UnitWeighter, KeyHash, DefaultLifecycle::default());
         let (cache, reads) = runtime.block_on(async {
@@ -78,10 +76,15 @@ impl Floor {
                 own::compose(TokioRuntime::current(), own::memory("l1", capacity), own::memory("l2", 1_024))
                     .await;
             let region = own::region::<T>(&cache, "bench");
-            for id in 0..entries {
-                region.set(&id, T::of(id)).await.expect("a set in memory");
-                let hit = region.get(&id).await.expect("it was just set");
-                bare.insert(region.key(&id), entry(T::of(id), *hit.meta()));
+            let ids: Vec<u64> = (0..entries).collect();
+            for ids in ids.chunks(256) {
+                for set in region.set_many(ids.iter().map(|id| (id, T::of(*id)))).await {
+                    set.expect("a set in memory");
+                }
+                for id in ids {
+                    let hit = region.get(id).await.expect("it was just set");
+                    bare.insert(region.key(id), entry(T::of(*id), *hit.meta()));
+                }
             }
             let reads: Vec<_> = reads.into_iter().map(|id| (region.key(&id), id)).collect();
             (cache, reads)

@@ -11,7 +11,7 @@ use tierkeep::{Cache, CacheKey, Region};
 use tierkeep_benches::clock::Watch;
 use tierkeep_benches::peers::{cachet, hitbox, tierkeep as own};
 use tierkeep_benches::values::{Account, Identified, Page};
-use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit};
+use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Setting, Unit, micro};
 use tierkeep_tokio::TokioRuntime;
 use tokio::runtime::Runtime;
 
@@ -35,10 +35,6 @@ pub(crate) trait Value:
 {
 }
 impl<T: Identified + Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Value for T {}
-
-pub(crate) fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
-}
 
 /// Our composition of two memory tiers with every entry in the upper one.
 pub(crate) struct Warm<T> {
@@ -88,7 +84,7 @@ fn at(n: u64) -> (usize, u64) {
 }
 
 fn small(setting: &Setting) -> Outcome {
-    let runtime = runtime();
+    let runtime = micro::runtime();
     let runtime = &runtime;
     let ours = runtime.block_on(Warm::<Account>::new());
     let composed = hitbox::compose(hitbox::moka("l1", CAPACITY), hitbox::moka("l2", CAPACITY));
@@ -156,7 +152,7 @@ fn small(setting: &Setting) -> Outcome {
 }
 
 fn large(setting: &Setting) -> Outcome {
-    let runtime = runtime();
+    let runtime = micro::runtime();
     let ours = runtime.block_on(Warm::<Page>::new());
     let composed = hitbox::compose(hitbox::moka("l1", CAPACITY), hitbox::moka("l2", CAPACITY));
     let seed = runtime.block_on(HitboxWarm::new::<Page>(composed));
@@ -178,7 +174,7 @@ fn large(setting: &Setting) -> Outcome {
 }
 
 fn built_key(setting: &Setting) -> Outcome {
-    let runtime = runtime();
+    let runtime = micro::runtime();
     let ours = runtime.block_on(Warm::<Account>::new());
     let composed = hitbox::compose(hitbox::moka("l1", CAPACITY), hitbox::moka("l2", CAPACITY));
     let seed = runtime.block_on(HitboxWarm::new::<Account>(composed));

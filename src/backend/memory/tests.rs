@@ -131,3 +131,38 @@ fn shards_are_few_while_the_tier_is_small() {
         assert_eq!(Store::new(limit).shards(), shards, "{limit:?}");
     }
 }
+
+#[test]
+fn an_entry_comes_back_with_the_stamps_it_was_put_with() {
+    let times =
+        [None, Some(0), Some(1), Some(7_000), Some(u64::MAX - 1)].map(|at| at.map(Timestamp::from_millis));
+    let store = Store::new(Limit::Entries(100));
+    // A value made with its stamp, some time before, before what the difference can say, and after.
+    for (wall, created) in [(9_000, 9_000), (9_000, 2_000), (1 << 40, 5), (5, 1 << 40)] {
+        for pick in 0..times.len().pow(3) {
+            let [stale, expire, retain] = [pick, pick / 5, pick / 25].map(|pick| times[pick % 5]);
+            let stamp = Stamp { time: (wall << 16) | 3, node: u32::MAX };
+            let meta = Meta { stamp, created: Timestamp::from_millis(created), stale, expire, retain };
+            for payload in [Payload::Object(Arc::new(7_u8), 12), Payload::Bytes(Raw::from_static(b"frame"))] {
+                store.put(key(1), Entry::new(payload.clone(), meta));
+                let entry = store.get(&key(1).probe()).unwrap();
+                assert_eq!((entry.meta, entry.payload.weight()), (meta, payload.weight()));
+                match entry.payload {
+                    Payload::Object(object, _) => assert_eq!(object.downcast_ref(), Some(&7_u8)),
+                    Payload::Bytes(raw) => assert_eq!(&*raw, b"frame"),
+                }
+                assert_eq!(store.indexed(), usize::from(meta.kept_until().is_some()));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_retained_is_swept_when_its_retention_ends() {
+    let store = Store::new(Limit::Entries(100));
+    let meta = Meta { retain: Some(Timestamp::from_millis(20)), ..expiring(10, 1).meta };
+    store.put(key(1), Entry { meta, ..expiring(10, 1) });
+    assert_eq!(store.sweep(Timestamp::from_millis(19), 10), 0);
+    assert_eq!(store.sweep(Timestamp::from_millis(20), 10), 1);
+    assert_eq!((store.len(), store.indexed()), (0, 0));
+}

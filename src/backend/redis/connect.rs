@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
+#[cfg(feature = "backplane")]
+use redis::aio::PubSubStream;
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo};
 
 use super::credentials::{Credentials, CredentialsProvider};
@@ -25,8 +27,37 @@ impl Connector {
         runtime: &RuntimeHandle,
         info: ConnectionInfo,
     ) -> Result<MultiplexedConnection> {
+        self.within(runtime, async { attempt(info, self.credentials().await?).await }).await
+    }
+
+    /// The same with the user and password in `info`, whatever the backend's credentials are.
+    #[cfg(feature = "redis-sentinel")]
+    pub(super) async fn connect_as_told(
+        &self,
+        runtime: &RuntimeHandle,
+        info: ConnectionInfo,
+    ) -> Result<MultiplexedConnection> {
+        self.within(runtime, attempt(info, None)).await
+    }
+
+    /// Connects to `info` to listen to a channel, within the timeout. Where [`connect`](Self::connect) may be called.
+    #[cfg(feature = "backplane")]
+    pub(super) async fn listen(
+        &self,
+        runtime: &RuntimeHandle,
+        info: ConnectionInfo,
+        channel: &str,
+    ) -> Result<PubSubStream> {
+        self.within(runtime, async { listen(info, self.credentials().await?, channel).await }).await
+    }
+
+    async fn within<T>(
+        &self,
+        runtime: &RuntimeHandle,
+        attempt: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let deadline = runtime.now().after(self.timeout);
-        match runtime.deadline(deadline, self.attempt(info)).await {
+        match runtime.deadline(deadline, attempt).await {
             Some(result) => result,
             None => Err(Error::new(
                 ErrorKind::Unavailable,
@@ -35,9 +66,49 @@ impl Connector {
         }
     }
 
-    async fn attempt(&self, info: ConnectionInfo) -> Result<MultiplexedConnection> {
+    async fn credentials(&self) -> Result<Option<Credentials>> {
+        let Some(provider) = &self.credentials else { return Ok(None) };
+        provider.credentials().await.map(Some).map_err(|message| {
+            Error::new(ErrorKind::Unavailable, format!("the Redis credentials provider failed: {message}"))
+        })
+    }
+}
+
+async fn attempt(info: ConnectionInfo, credentials: Option<Credentials>) -> Result<MultiplexedConnection> {
+    let login = Login::new(info, credentials);
+    // The engine's deadlines hold for calls, ours for the attempt: the crate needs no timers of its own.
+    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let connected = match Client::open(login.info.clone()) {
+        Ok(client) => client.get_multiplexed_async_connection_with_config(&config).await,
+        Err(error) => Err(error),
+    };
+    connected.map_err(|error| login.failed(&error))
+}
+
+#[cfg(feature = "backplane")]
+async fn listen(
+    info: ConnectionInfo,
+    credentials: Option<Credentials>,
+    channel: &str,
+) -> Result<PubSubStream> {
+    let login = Login::new(info, credentials);
+    let listening = async {
+        let mut connection = Client::open(login.info.clone())?.get_async_pubsub().await?;
+        connection.subscribe(channel).await?;
+        Ok(connection.into_on_message())
+    };
+    listening.await.map_err(|error| login.failed(&error))
+}
+
+/// Where to connect and as whom, and how to say that it failed without telling more.
+struct Login {
+    info: ConnectionInfo,
+    secrets: [Option<String>; 2],
+}
+
+impl Login {
+    fn new(info: ConnectionInfo, credentials: Option<Credentials>) -> Self {
         prepare_tls(&info);
-        let credentials = self.credentials().await?;
         let mut settings = info.redis_settings().clone();
         if let Some(credentials) = &credentials {
             settings = settings.set_password(&credentials.password);
@@ -46,28 +117,16 @@ impl Connector {
             }
         }
         let secrets = [settings.password().map(str::to_owned), settings.username().map(str::to_owned)];
-        let address = info.addr().to_string();
-        // The engine's deadlines hold for calls, ours for the attempt: the crate needs no timers of its own.
-        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let client = Client::open(info.set_redis_settings(settings));
-        let connected = match client {
-            Ok(client) => client.get_multiplexed_async_connection_with_config(&config).await,
-            Err(error) => Err(error),
-        };
-        connected.map_err(|error| {
-            let mut text = failure::text(&error);
-            for secret in secrets.into_iter().flatten().filter(|secret| !secret.is_empty()) {
-                text = text.replace(&secret, "…");
-            }
-            Error::new(ErrorKind::Unavailable, format!("cannot connect to Redis at {address}: {text}"))
-        })
+        Self { info: info.set_redis_settings(settings), secrets }
     }
 
-    async fn credentials(&self) -> Result<Option<Credentials>> {
-        let Some(provider) = &self.credentials else { return Ok(None) };
-        provider.credentials().await.map(Some).map_err(|message| {
-            Error::new(ErrorKind::Unavailable, format!("the Redis credentials provider failed: {message}"))
-        })
+    fn failed(&self, error: &redis::RedisError) -> Error {
+        let mut text = failure::text(error);
+        for secret in self.secrets.iter().flatten().filter(|secret| !secret.is_empty()) {
+            text = text.replace(secret, "…");
+        }
+        let address = self.info.addr();
+        Error::new(ErrorKind::Unavailable, format!("cannot connect to Redis at {address}: {text}"))
     }
 }
 

@@ -1,14 +1,20 @@
 //! One server: connected when it is first needed, again whenever the connection is lost, and refused meanwhile.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use event_listener::Event;
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use redis::aio::MultiplexedConnection;
+#[cfg(feature = "backplane")]
+use redis::aio::PubSubStream;
 use redis::{Cmd, Pipeline, RedisError, Value};
 
+#[cfg(feature = "backplane")]
+use super::connect::Connector;
 use super::failure;
 use super::shared::Shared;
 use super::state::{ConnectionState, Counts};
@@ -21,6 +27,8 @@ pub(super) struct Node {
     shared: Arc<Shared>,
     target: Target,
     link: Mutex<Link>,
+    /// Under which opening of the backend the task that connects was started.
+    connecting: AtomicU64,
     /// Told when an attempt has ended.
     changed: Event,
     /// Told when the next attempt is not to wait for its time.
@@ -57,6 +65,7 @@ impl Node {
             shared: Arc::clone(shared),
             target,
             link: Mutex::new(Link::Idle),
+            connecting: AtomicU64::new(0),
             changed: Event::new(),
             hurry: Event::new(),
         })
@@ -83,22 +92,37 @@ impl Node {
     }
 
     /// Sends several commands in one piece. Errors of the server's are values here.
-    pub(super) async fn many(&self, commands: Vec<Cmd>) -> Result<Vec<Value>> {
-        if let [command] = &commands[..] {
-            return Ok(vec![self.one(command).await?]);
+    pub(super) async fn many(&self, mut commands: Vec<Cmd>) -> Result<Vec<Value>> {
+        if commands.len() == 1 {
+            let command = commands.remove(0);
+            return Ok(vec![self.one(&command).await?]);
         }
-        let count = commands.len();
-        let mut pipeline = Pipeline::with_capacity(count);
-        for command in commands {
-            pipeline.add_command(command);
+        self.piped(&pipeline(commands)).await
+    }
+
+    /// The same with the commands in a pipeline, for those who want to send some of them again.
+    pub(super) async fn piped(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
+        if pipeline.is_empty() {
+            return Ok(Vec::new());
         }
         let mut live = self.live().await?;
         let due = Due::begin(&self.shared, &live.pulse)?;
-        let answer = live.connection.send_packed_commands(&pipeline, 0, count).await;
+        let answer = live.connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
         due.answered(&answer);
         let answers = answer.map_err(|error| self.failed(&live, &error))?;
         self.look(&live, &answers);
-        if answers.len() == count { Ok(answers) } else { Err(failure::unexpected("a pipeline")) }
+        if answers.len() == pipeline.len() { Ok(answers) } else { Err(failure::unexpected("a pipeline")) }
+    }
+
+    /// A connection of its own that hears a channel.
+    #[cfg(feature = "backplane")]
+    pub(super) async fn listen(
+        &self,
+        connector: &Connector,
+        runtime: &RuntimeHandle,
+        channel: &str,
+    ) -> Result<PubSubStream> {
+        self.target.listen(connector, runtime, channel).await
     }
 
     /// Tries to connect at once, whatever the backoff says, and waits for the outcome.
@@ -133,18 +157,27 @@ impl Node {
                         self.drop_link(&mut link, error);
                         continue;
                     }
+                    Link::Down(_) | Link::Connecting if self.is_deserted() => {
+                        *link = Link::Idle;
+                        continue;
+                    }
                     Link::Down(error) => return Err(error.clone()),
                     Link::Connecting => self.changed.listen(),
                     Link::Idle => {
                         *link = Link::Connecting;
                         let changed = self.changed.listen();
-                        self.begin_connecting(Duration::ZERO)?;
+                        self.begin_connecting()?;
                         changed
                     }
                 }
             };
             changed.await;
         }
+    }
+
+    /// Whether the task that connects belongs to an earlier opening, whose runtime may be gone.
+    fn is_deserted(&self) -> bool {
+        self.connecting.load(Ordering::SeqCst) != self.shared.openings()
     }
 
     fn is_silent(&self, live: &Live) -> bool {
@@ -189,30 +222,24 @@ impl Node {
         Counts::one(&self.shared.counts.disconnects);
         self.shared.counts.failed(&error);
         *link = Link::Connecting;
-        if let Err(error) = self.begin_connecting(Duration::ZERO) {
+        if let Err(error) = self.begin_connecting() {
             *link = Link::Down(error);
         }
     }
 
     /// Connects in a task of its own, which no caller's deadline ends, until it succeeds or the node is gone.
-    fn begin_connecting(&self, delay: Duration) -> Result<()> {
+    fn begin_connecting(&self) -> Result<()> {
+        let opening = self.shared.openings();
         let runtime = self.shared.runtime()?;
-        let node = Weak::clone(&self.this);
-        let task = connect(node, runtime.clone(), delay);
-        runtime.spawn(async move {
-            task.await;
-        });
+        self.connecting.store(opening, Ordering::SeqCst);
+        runtime.spawn(connect(Weak::clone(&self.this), runtime.clone(), opening));
         Ok(())
     }
 
     /// One attempt. A panic of the driver (no runtime where it looked for one) is a failed attempt.
     async fn attempt(&self, runtime: &RuntimeHandle) -> Result<MultiplexedConnection> {
-        let attempt = async {
-            let info = self.target.resolve(&self.shared.connector, runtime).await?;
-            self.shared.connector.connect(runtime, info).await
-        };
-        let attempt = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(attempt));
-        attempt.await.unwrap_or_else(|panic| {
+        let attempt = self.target.connect(&self.shared.connector, runtime);
+        AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|panic| {
             let message = crate::runtime::panic_message(&*panic);
             Err(Error::new(ErrorKind::Panicked, format!("the Redis driver panicked: {message}")))
         })
@@ -229,19 +256,30 @@ impl Node {
     }
 }
 
-async fn connect(node: Weak<Node>, runtime: RuntimeHandle, delay: Duration) {
+pub(super) fn pipeline(commands: Vec<Cmd>) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(commands.len());
+    for command in commands {
+        pipeline.add_command(command);
+    }
+    pipeline
+}
+
+async fn connect(node: Weak<Node>, runtime: RuntimeHandle, opening: u64) {
     let mut backoff = FIRST_BACKOFF;
-    let mut delay = delay;
+    let mut wait = None;
     loop {
-        if !delay.is_zero() {
-            let Some(hurry) = node.upgrade().map(|node| node.hurry.listen()) else { return };
-            if let Either::Right(_) = select(runtime.sleep(delay), hurry).await {
-                backoff = FIRST_BACKOFF;
-            }
+        if let Some((delay, hurry)) = wait
+            && let Either::Right(_) = select(runtime.sleep(delay), hurry).await
+        {
+            backoff = FIRST_BACKOFF;
         }
         let Some(node) = node.upgrade() else { return };
+        let attempt = node.attempt(&runtime).await;
+        if node.connecting.load(Ordering::SeqCst) != opening {
+            return;
+        }
         let counts = &node.shared.counts;
-        match node.attempt(&runtime).await {
+        match attempt {
             Ok(connection) => {
                 Counts::one(&counts.connects);
                 return node.set(Link::Up(Live { connection, pulse: Arc::default() }));
@@ -249,10 +287,11 @@ async fn connect(node: Weak<Node>, runtime: RuntimeHandle, delay: Duration) {
             Err(error) => {
                 Counts::one(&counts.connect_failures);
                 counts.failed(&error);
+                // Listening before anyone can see that there is something to hurry.
+                wait = Some((jitter(backoff, runtime.random()), node.hurry.listen()));
                 node.set(Link::Down(error));
             }
         }
-        delay = jitter(backoff, runtime.random());
         backoff = backoff.saturating_mul(2).min(node.shared.max_backoff);
     }
 }

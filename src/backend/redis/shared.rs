@@ -1,6 +1,7 @@
 //! What the parts of a backend share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -20,6 +21,7 @@ pub(super) struct Shared {
     /// The longest time between two attempts to connect.
     pub(super) max_backoff: Duration,
     runtime: ArcSwapOption<RuntimeHandle>,
+    openings: AtomicU64,
 }
 
 impl Shared {
@@ -30,12 +32,26 @@ impl Shared {
         max_backoff: Duration,
     ) -> Self {
         let counts = Counts::default();
-        Self { connector, keyspace, counts, silence, max_backoff, runtime: ArcSwapOption::empty() }
+        Self {
+            connector,
+            keyspace,
+            counts,
+            silence,
+            max_backoff,
+            runtime: ArcSwapOption::empty(),
+            openings: AtomicU64::new(0),
+        }
     }
 
     /// Where the backend runs from here on.
     pub(super) fn open_on(&self, runtime: &RuntimeHandle) {
         self.runtime.store(Some(Arc::new(runtime.clone())));
+        self.openings.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often it has been opened: what was begun under an earlier opening may have ended with its runtime.
+    pub(super) fn openings(&self) -> u64 {
+        self.openings.load(Ordering::SeqCst)
     }
 
     /// # Errors

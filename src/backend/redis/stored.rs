@@ -75,7 +75,12 @@ fn put_head(out: &mut BytesMut, magic: [u8; 6], stamp: Stamp) {
 }
 
 fn own_stamp(raw: &[u8], magic: [u8; 6]) -> Option<Stamp> {
-    let stamp: &[u8; 12] = raw.strip_prefix(&magic)?.first_chunk()?;
+    read_stamp(raw.strip_prefix(&magic)?.first_chunk::<12>()?)
+}
+
+/// A stamp of 12 bytes.
+pub(super) fn read_stamp(stamp: &[u8]) -> Option<Stamp> {
+    let stamp: &[u8; 12] = stamp.try_into().ok()?;
     let (time, node) = stamp.split_first_chunk::<8>()?;
     Some(Stamp { time: u64::from_le_bytes(*time), node: u32::from_le_bytes(*node.first_chunk()?) })
 }

@@ -96,6 +96,24 @@ fn what_a_partition_held_comes_when_it_heals() {
 }
 
 #[test]
+fn a_write_that_was_given_up_arrives_late() {
+    let (server, proxy) = start();
+    let mut old = Client::tcp(proxy.addr()).unwrap();
+    assert_eq!(get(&mut old).unwrap(), whole());
+    proxy.hold();
+    std::thread::scope(|threads| {
+        threads.spawn(|| old.command(&["SET", "key", "old"]));
+        while proxy.counts().held == 0 {
+            std::thread::yield_now();
+        }
+        Client::tcp(proxy.addr()).unwrap().command(&["SET", "key", "new"]).unwrap();
+        assert_eq!(server.command(&["GET", "key"]).unwrap().text(), "new");
+        proxy.release();
+    });
+    assert_eq!(server.command(&["GET", "key"]).unwrap().text(), "old");
+}
+
+#[test]
 #[expect(clippy::disallowed_methods, reason = "the network's time is real")]
 fn replies_come_late() {
     let (_server, proxy) = start();

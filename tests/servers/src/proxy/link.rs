@@ -150,22 +150,23 @@ impl Link {
         let mut held = false;
         let mut state = self.shared.lock();
         loop {
-            if self.over.load(Ordering::Relaxed) || self.shared.ended() {
+            // What was held arrives, though its client may have given up.
+            if (!held && self.over.load(Ordering::Relaxed)) || self.shared.ended() {
                 return Verdict::End;
             }
             if self.number <= state.stranded || matches!(state.network, Network::Blackhole) {
                 return Verdict::Lose;
             }
-            match state.network {
-                Network::Refuse => return Verdict::End,
-                Network::Partition => {
-                    if !std::mem::replace(&mut held, true) {
-                        self.shared.counts.held.fetch_add(1, Ordering::Relaxed);
-                    }
-                    state = self.shared.wait(state, NOTICE);
-                }
-                _ => return Verdict::Pass(state.clone()),
+            if matches!(state.network, Network::Refuse) {
+                return Verdict::End;
             }
+            if self.number > state.held && !matches!(state.network, Network::Partition) {
+                return Verdict::Pass(state.clone());
+            }
+            if !std::mem::replace(&mut held, true) {
+                self.shared.counts.held.fetch_add(1, Ordering::Relaxed);
+            }
+            state = self.shared.wait(state, NOTICE);
         }
     }
 

@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) epoch: u64,
     /// Connections made up to this one are half-open: their other end is gone and has not said so.
     pub(crate) stranded: u64,
+    /// On connections made up to this one, bytes are held.
+    pub(crate) held: u64,
     listening: bool,
 }
 
@@ -70,7 +72,8 @@ impl FaultProxy {
         let port = Port::free()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number));
         let first = TcpListener::bind(address)?;
-        let state = State { network: Network::Healthy, upstream, epoch: 0, stranded: 0, listening: true };
+        let state =
+            State { network: Network::Healthy, upstream, epoch: 0, stranded: 0, held: 0, listening: true };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -112,6 +115,19 @@ impl FaultProxy {
     pub fn strand(&self) {
         let mut state = self.shared.lock();
         state.stranded = self.shared.counts.connections.load(Ordering::Relaxed);
+        self.shared.changed.notify_all();
+    }
+
+    /// Holds what present connections carry, both ways, until [`release`](Self::release): old packets on a slow path.
+    /// New ones work.
+    pub fn hold(&self) {
+        let mut state = self.shared.lock();
+        state.held = self.shared.counts.connections.load(Ordering::Relaxed);
+    }
+
+    /// Delivers what [`hold`](Self::hold) has held, also of connections that their client has given up.
+    pub fn release(&self) {
+        self.shared.lock().held = 0;
         self.shared.changed.notify_all();
     }
 

@@ -1,0 +1,84 @@
+//! The backplane over Redis's pub/sub: the tier's own connections publish, one more listens.
+//!
+//! A publication is a command like others, sent once the write that it tells of has been confirmed. The listener is a
+//! connection to the server itself, of a cluster to any of its masters: the cluster's bus carries every publication to
+//! every node. Pub/sub keeps nothing for those who are away; the engine numbers its messages and notices.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use redis::Value;
+use redis::aio::PubSubStream;
+
+use super::servers::Keyed;
+use super::store::Store;
+use super::{RedisBackend, failure};
+use crate::backend::BackendResult;
+use crate::backplane::{Backplane, Subscription};
+use crate::runtime::RuntimeHandle;
+use crate::value::Raw;
+
+/// A backplane on the connections of a [`RedisBackend`]. Clones are the same.
+///
+/// Its channel is `<namespace>:!backplane`. Pub/sub knows no databases: applications that share a server take different
+/// namespaces, not only different databases. A user with an ACL needs `+publish +subscribe` and that channel.
+#[derive(Clone)]
+pub struct RedisBackplane(Arc<Store>);
+
+impl RedisBackend {
+    /// The backplane of all caches with this server and namespace, for
+    /// [`CacheBuilder::backplane`](crate::CacheBuilder::backplane).
+    pub fn backplane(&self) -> RedisBackplane {
+        RedisBackplane(Arc::clone(&self.0))
+    }
+}
+
+impl RedisBackplane {
+    fn channel(&self) -> String {
+        self.0.shared.keyspace.reserved("backplane")
+    }
+}
+
+#[async_trait]
+impl Backplane for RedisBackplane {
+    async fn publish(&self, _: &RuntimeHandle, message: Raw) -> BackendResult<()> {
+        let channel = self.channel();
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(&channel).arg(&message[..]);
+        let slot = self.0.servers.slot(channel.as_bytes());
+        match self.0.servers.send(vec![Keyed { slot, command }]).await.pop() {
+            Some(Ok(Value::Int(_))) => Ok(()),
+            Some(Ok(Value::ServerError(error))) => Err(failure::refusal(&error)),
+            Some(Err(error)) => Err(error),
+            Some(Ok(_)) | None => Err(failure::unexpected("a publication")),
+        }
+    }
+
+    async fn subscribe(&self, runtime: &RuntimeHandle) -> BackendResult<Box<dyn Subscription>> {
+        let Store { shared, servers, .. } = &*self.0;
+        let messages = servers.listen(&shared.connector, runtime, &self.channel()).await?;
+        Ok(Box::new(Messages(messages)))
+    }
+
+    fn suits(&self, runtime: &RuntimeHandle) -> BackendResult<()> {
+        self.0.options.driver.suits(runtime)
+    }
+}
+
+struct Messages(PubSubStream);
+
+#[async_trait]
+impl Subscription for Messages {
+    async fn next(&mut self) -> Option<Raw> {
+        let message = self.0.next().await?;
+        Some(Raw::copy_from_slice(message.get_payload_bytes()))
+    }
+}
+
+impl std::fmt::Debug for RedisBackplane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Neither addresses nor credentials.
+        f.debug_tuple("RedisBackplane").field(&self.0.options.label).finish()
+    }
+}

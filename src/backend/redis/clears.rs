@@ -1,0 +1,356 @@
+//! Clears: marks in the store that hide what was written at or before them, in every process, and the deletion of
+//! what they hide, afterwards and in the background.
+//!
+//! The marks are a hash, from region to the time of its clear, and beside it a version that every clear changes. Each
+//! batch of reads brings the version along; where it is not the one known here, the marks are read before anything is
+//! answered. In a cluster there are copies over the whole range of slots, so that each node has one at hand and none
+//! depends on another.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use redis::Value;
+
+use super::failure;
+use super::script::{RECORD_CLEAR, SWEEP_UP_TO};
+use super::servers::{Keyed, Servers};
+use super::shared::Shared;
+use super::state::Counts;
+use crate::backend::{BackendResult, Scope};
+use crate::error::Result;
+use crate::key::CacheKey;
+use crate::runtime::jitter;
+use crate::value::Stamp;
+
+/// Past this many regions on record, a further clear counts for all of them.
+const MAX_REGIONS: usize = 4096;
+
+/// Keys that one step of the deletion looks at.
+const PIECE: usize = 500;
+
+/// Between two steps, so that the store has time for others.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A deletion that fails is tried again, first after this, then after twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const RETRIES: u32 = 8;
+
+/// Copies of the marks in a cluster: each covers a 64th of the slots.
+#[cfg(feature = "redis-cluster")]
+pub(super) const COPIES: usize = 64;
+
+pub(super) struct Clears {
+    marks: ArcSwap<Marks>,
+    names: Vec<Names>,
+    /// What is still to be deleted, and whether someone is at it.
+    work: Mutex<(Vec<(Scope, Stamp)>, bool)>,
+}
+
+/// One copy's names and slot.
+struct Names {
+    marks: String,
+    version: String,
+    slot: u16,
+}
+
+#[derive(Clone, Default)]
+struct Marks {
+    /// The versions that these marks include, by copy; `None`: there has been no clear.
+    versions: Vec<Option<Vec<u8>>>,
+    all: u64,
+    regions: HashMap<Arc<str>, u64>,
+}
+
+impl Marks {
+    fn covering(&self, region: &str) -> u64 {
+        self.regions.get(region).copied().unwrap_or(0).max(self.all)
+    }
+
+    fn note(&mut self, region: &str, time: u64) {
+        if region.is_empty() {
+            self.all = self.all.max(time);
+            let all = self.all;
+            self.regions.retain(|_, mark| *mark > all);
+        } else if let Some(mark) = self.regions.get_mut(region) {
+            *mark = time.max(*mark);
+        } else {
+            self.regions.insert(region.into(), time);
+        }
+    }
+}
+
+impl Clears {
+    pub(super) fn new(shared: &Shared, servers: &Servers) -> Self {
+        let names: Vec<_> = tags(servers)
+            .into_iter()
+            .map(|tag| {
+                let marks = shared.keyspace.reserved(&format!("clears{tag}"));
+                Names { slot: servers.slot(marks.as_bytes()), version: format!("{marks}:version"), marks }
+            })
+            .collect();
+        let marks = Marks { versions: vec![None; names.len()], ..Marks::default() };
+        Self { marks: ArcSwap::from_pointee(marks), names, work: Mutex::default() }
+    }
+
+    /// The name under which a copy's version stands, and its slot.
+    pub(super) fn version_name(&self, copy: usize) -> (&str, u16) {
+        let names = &self.names[copy];
+        (&names.version, names.slot)
+    }
+
+    /// The copies' slots, in their order.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn slots(&self) -> impl Iterator<Item = u16> {
+        self.names.iter().map(|names| names.slot)
+    }
+
+    /// Whether a clear that is known here hides an entry.
+    pub(super) fn hides(&self, key: &CacheKey, stamp: Stamp) -> bool {
+        stamp.time <= self.marks.load().covering(key.prefix())
+    }
+
+    /// A stamp for what comes without one: after every clear that is known here, before any later one.
+    pub(super) fn unstamped(&self, key: &CacheKey) -> Stamp {
+        Stamp { time: self.marks.load().covering(key.prefix()) + 1, node: 0 }
+    }
+
+    /// Takes note of the version that came along with a read; reads the marks if it is another than is known here.
+    pub(super) async fn see(&self, copy: usize, version: Value, servers: &Servers) -> Result<()> {
+        let version = match version {
+            Value::Nil => None,
+            Value::BulkString(version) => Some(version),
+            Value::ServerError(error) => return Err(failure::refusal(&error)),
+            _ => return Err(failure::unexpected("the version of the clears")),
+        };
+        // Gone (evicted, or everything was flushed): what is known stays known.
+        if version.is_none() || self.marks.load().versions[copy] == version {
+            return Ok(());
+        }
+        self.learn(copy, servers).await
+    }
+
+    async fn learn(&self, copy: usize, servers: &Servers) -> Result<()> {
+        let names = &self.names[copy];
+        let mut get = redis::cmd("GET");
+        get.arg(&names.version);
+        let mut all = redis::cmd("HGETALL");
+        all.arg(&names.marks);
+        // The version first: the marks are then at least as new.
+        let commands = [get, all].map(|command| Keyed { slot: names.slot, command });
+        let mut answers = servers.send(commands.into()).await.into_iter();
+        let (Some(version), Some(marks)) = (answers.next(), answers.next()) else {
+            return Err(failure::unexpected("the marks of the clears"));
+        };
+        let version = match version? {
+            Value::BulkString(version) => Some(version),
+            Value::Nil => None,
+            Value::ServerError(error) => return Err(failure::refusal(&error)),
+            _ => return Err(failure::unexpected("the version of the clears")),
+        };
+        let found = read_marks(marks?)?;
+        self.marks.rcu(|marks| {
+            let mut marks = Marks::clone(marks);
+            for (region, time) in &found {
+                marks.note(region, *time);
+            }
+            marks.versions[copy].clone_from(&version);
+            marks
+        });
+        Ok(())
+    }
+
+    /// Records a clear in every copy.
+    pub(super) async fn record(&self, scope: &Scope, stamp: Stamp, servers: &Servers) -> BackendResult<()> {
+        let region = match scope {
+            Scope::Prefix(region) => &**region,
+            Scope::All => "",
+        };
+        let (time, limit) = (format!("{:016x}", stamp.time), MAX_REGIONS.to_string());
+        let version = format!("{time}-{:08x}-{region}", stamp.node);
+        let calls = || {
+            let call = |names: &Names| {
+                let keys = [names.marks.as_bytes(), names.version.as_bytes()];
+                let arguments = [region, &time, &version, &limit].map(str::as_bytes);
+                let command = RECORD_CLEAR.call(keys.into_iter(), arguments.into_iter());
+                Keyed { slot: names.slot, command }
+            };
+            self.names.iter().map(call).collect()
+        };
+        for answer in servers.run(&RECORD_CLEAR, calls).await {
+            match answer? {
+                Value::Int(_) => {}
+                Value::ServerError(error) => return Err(failure::refusal(&error)),
+                _ => return Err(failure::unexpected("a clear")),
+            }
+        }
+        self.marks.rcu(|marks| {
+            let mut marks = Marks::clone(marks);
+            marks.note(region, stamp.time);
+            marks
+        });
+        Ok(())
+    }
+
+    /// Deletes what the clear hides, in the background, behind what else is to be deleted.
+    pub(super) fn delete_later(
+        self: &Arc<Self>,
+        scope: &Scope,
+        stamp: Stamp,
+        shared: &Arc<Shared>,
+        servers: &Arc<Servers>,
+    ) {
+        let Ok(runtime) = shared.runtime() else { return };
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.0.push((scope.clone(), stamp));
+        if !std::mem::replace(&mut work.1, true) {
+            let (this, shared, servers) = (Arc::downgrade(self), Arc::clone(shared), Arc::downgrade(servers));
+            runtime.spawn(async move {
+                while let Some((scope, stamp)) = this.upgrade().and_then(|clears| clears.next()) {
+                    let Some(servers) = servers.upgrade() else { return };
+                    let mut pause = FIRST_RETRY;
+                    // Given up at last, the rest stays hidden until it expires.
+                    for _ in 0..RETRIES {
+                        if sweep(&scope, Some(stamp), &shared, &servers).await.is_ok() {
+                            break;
+                        }
+                        let Ok(runtime) = shared.runtime() else { return };
+                        runtime.sleep(jitter(pause, runtime.random())).await;
+                        pause *= 2;
+                    }
+                }
+            });
+        }
+    }
+
+    fn next(&self) -> Option<(Scope, Stamp)> {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = work.0.pop();
+        work.1 = next.is_some();
+        next
+    }
+}
+
+/// Deletes the entries in `scope` up to `stamp`, or all of them, piece by piece.
+pub(super) async fn sweep(
+    scope: &Scope,
+    stamp: Option<Stamp>,
+    shared: &Shared,
+    servers: &Servers,
+) -> Result<()> {
+    let runtime = shared.runtime()?;
+    let region = match scope {
+        Scope::Prefix(region) => Some(&**region),
+        Scope::All => None,
+    };
+    let pattern = shared.keyspace.pattern(region);
+    for node in servers.all().await? {
+        let mut cursor = b"0".to_vec();
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(PIECE);
+            let (next, found) = read_scan(node.one(&scan).await?)?;
+            let ours =
+                |name: &Vec<u8>| shared.keyspace.parse(name).is_some_and(|key| scope.covers(key.prefix()));
+            let names: Vec<_> = found.into_iter().filter(ours).collect();
+            let gone = delete(names, stamp, servers).await?;
+            Counts::add(&shared.counts.cleared, gone);
+            if next == b"0" {
+                break;
+            }
+            cursor = next;
+            runtime.sleep(PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
+async fn delete(names: Vec<Vec<u8>>, stamp: Option<Stamp>, servers: &Servers) -> Result<u64> {
+    if names.is_empty() {
+        return Ok(0);
+    }
+    let answers = match stamp {
+        None => {
+            let unlink = |name: &Vec<u8>| {
+                let mut command = redis::cmd("UNLINK");
+                command.arg(name);
+                Keyed { slot: servers.slot(name), command }
+            };
+            servers.send(names.iter().map(unlink).collect()).await
+        }
+        Some(stamp) => {
+            let halves = [stamp.time & 0xFFFF_FFFF, stamp.time >> 32].map(|half| half.to_string());
+            let call = |names: &[Vec<u8>]| {
+                let slot = servers.slot(&names[0]);
+                let arguments = halves.iter().map(String::as_bytes);
+                Keyed { slot, command: SWEEP_UP_TO.call(names.iter().map(Vec::as_slice), arguments) }
+            };
+            let piece = if servers.has_slots() { 1 } else { PIECE };
+            servers.run(&SWEEP_UP_TO, || names.chunks(piece).map(call).collect()).await
+        }
+    };
+    let mut gone = 0;
+    for answer in answers {
+        match answer? {
+            Value::Int(count) => gone += u64::try_from(count).unwrap_or(0),
+            Value::ServerError(error) => return Err(failure::refusal(&error)),
+            _ => return Err(failure::unexpected("a deletion")),
+        }
+    }
+    Ok(gone)
+}
+
+/// What follows the names of the marks: nothing, or hash tags that spread the copies over the slots.
+fn tags(servers: &Servers) -> Vec<String> {
+    match servers {
+        Servers::One(_) => vec![String::new()],
+        #[cfg(feature = "redis-cluster")]
+        Servers::Cluster(_) => {
+            super::slots::spread(COPIES).into_iter().map(|tag| format!("{{{tag}}}")).collect()
+        }
+    }
+}
+
+fn read_marks(value: Value) -> Result<Vec<(String, u64)>> {
+    let pairs = match value {
+        Value::Array(items) => {
+            let mut pairs = Vec::with_capacity(items.len() / 2);
+            let mut items = items.into_iter();
+            while let (Some(region), Some(time)) = (items.next(), items.next()) {
+                pairs.push((region, time));
+            }
+            pairs
+        }
+        Value::Map(pairs) => pairs,
+        Value::ServerError(error) => return Err(failure::refusal(&error)),
+        _ => return Err(failure::unexpected("the marks of the clears")),
+    };
+    let read = |(region, time): (Value, Value)| {
+        let (Value::BulkString(region), Value::BulkString(time)) = (region, time) else { return None };
+        let time = u64::from_str_radix(std::str::from_utf8(&time).ok()?, 16).ok()?;
+        Some((String::from_utf8(region).ok()?, time))
+    };
+    pairs
+        .into_iter()
+        .map(read)
+        .collect::<Option<_>>()
+        .ok_or_else(|| failure::unexpected("the marks of the clears"))
+}
+
+fn read_scan(value: Value) -> Result<(Vec<u8>, Vec<Vec<u8>>)> {
+    let unexpected = || failure::unexpected("SCAN");
+    let items = match value {
+        Value::Array(items) => items,
+        Value::ServerError(error) => return Err(failure::refusal(&error)),
+        _ => return Err(unexpected()),
+    };
+    let Ok([Value::BulkString(cursor), Value::Array(names)]) = <[Value; 2]>::try_from(items) else {
+        return Err(unexpected());
+    };
+    let name = |name| match name {
+        Value::BulkString(name) => Ok(name),
+        _ => Err(unexpected()),
+    };
+    Ok((cursor, names.into_iter().map(name).collect::<Result<_>>()?))
+}

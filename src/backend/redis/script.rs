@@ -1,0 +1,193 @@
+//! What runs inside the store: comparing stamps must be one step with what follows from it.
+//!
+//! A script is sent by its hash; a store that does not know it (new, restarted, failed over) is sent the text, once.
+
+use std::sync::LazyLock;
+
+use redis::{Cmd, Script};
+
+/// Finds the stamp in the first bytes of what is stored (see [`stored`](super::stored)) and compares two.
+macro_rules! with_stamps {
+    ($body:literal) => {
+        concat!(
+            r"
+local byte, unpack, call, pcall = string.byte, struct.unpack, redis.call, redis.pcall
+local function stamp(v)
+  local magic, kind, _, flags = byte(v, 1, 4)
+  if magic ~= 199 or (kind ~= 84 and kind ~= 86 and kind ~= 68) or not flags then return nil end
+  local at = 7
+  if kind == 84 and flags % 16 >= 8 then -- a dictionary's id comes first
+    repeat
+      local more = byte(v, at)
+      if not more then return nil end
+      at = at + 1
+    until more < 128
+  end
+  if #v < at + 11 then return nil end
+  return unpack('<I4I4I4', v, at)
+end
+local function head(key)
+  -- Numbers as text: what is one in Lua is printed first, at length.
+  local found = pcall('GETRANGE', key, '0', '22')
+  if type(found) == 'string' then return found end
+  return '?' -- another type of value
+end
+local function believable(hi)
+  -- Bytes that were damaged can say any time: one that no clock shows yet must not keep a key from being written.
+  local now = redis.call('TIME')
+  return hi <= math.floor((now[1] * 1000 + now[2] / 1000) / 65536) + 55
+end
+local function live(found)
+  local magic, kind = byte(found, 1, 2)
+  return magic and not (magic == 199 and kind == 68)
+end
+",
+            $body
+        )
+    };
+}
+
+/// Stores each value unless a newer stamp stands there. An empty value removes what has no stamp. A stamp that is more
+/// than an hour ahead of the store's clock is not believed.
+///
+/// KEYS: names. ARGV: the guards' prefix, their life in ms, then per key the value and its life in ms or nothing.
+/// Answers per key: 1 or 0 (whether something was there), the newer stamp, or an error.
+const STORE: &str = with_stamps!(
+    r"
+local answers, guard_life = {}, tonumber(ARGV[2])
+for i, key in ipairs(KEYS) do
+  local value, life = ARGV[2 * i + 1], ARGV[2 * i + 2]
+  local found = head(key)
+  local lo, hi, node = stamp(found)
+  if found == '' then
+    local guard = pcall('GET', ARGV[1] .. '{' .. key .. '}')
+    if type(guard) == 'string' then lo, hi, node = stamp(guard) end
+  end
+  local newer = false
+  if lo and value == '' then
+    newer = true
+  elseif lo then
+    local l, h, n = stamp(value)
+    newer = hi > h or (hi == h and (lo > l or (lo == l and node > n)))
+  end
+  if newer and believable(hi) then
+    answers[i] = struct.pack('<I4I4I4', lo, hi, node)
+  else
+    local done = true
+    if value == '' then
+      if found ~= '' then call('UNLINK', key) end
+    elseif life == '' then
+      done = pcall('SET', key, value)
+    else
+      done = pcall('SET', key, value, 'PX', life)
+      if live(value) and tonumber(life) < guard_life then
+        -- It is gone before an older write that was given up can be ruled out.
+        local l, h, n = stamp(value)
+        local guard = '\199D\1\0\0\0' .. struct.pack('<I4I4I4', l, h, n)
+        pcall('SET', ARGV[1] .. '{' .. key .. '}', guard, 'PX', ARGV[2])
+      end
+    end
+    if type(done) == 'table' and done.err then
+      -- No room even for a tombstone: removing needs none.
+      if not live(value) then
+        call('UNLINK', key)
+        done = true
+      end
+    end
+    if type(done) == 'table' and done.err then
+      answers[i] = done
+    else
+      answers[i] = live(found) and 1 or 0
+    end
+  end
+end
+return answers
+"
+);
+
+/// Deletes what is stamped at or before a clear, or not at all; tombstones end by themselves.
+///
+/// KEYS: names. ARGV: the clear's time, its lower and its upper half. Answers how many went.
+const SWEEP: &str = with_stamps!(
+    r"
+local gone, lower, upper = 0, tonumber(ARGV[1]), tonumber(ARGV[2])
+for _, key in ipairs(KEYS) do
+  local found = head(key)
+  local lo, hi = stamp(found)
+  if live(found) and (not lo or hi < upper or (hi == upper and lo <= lower)) then
+    gone = gone + call('UNLINK', key)
+  end
+end
+return gone
+"
+);
+
+/// Records a clear. With too many regions on record, all become one mark over everything.
+///
+/// KEYS: the marks, their version. ARGV: the region or nothing, the stamp's time in 16 hex digits, the new version,
+/// how many regions at most.
+const CLEAR: &str = r"
+local function later(a, b)
+  local x, y = tonumber(string.sub(a, 1, 8), 16), tonumber(string.sub(b, 1, 8), 16)
+  if x ~= y then return x > y end
+  return tonumber(string.sub(a, 9), 16) > tonumber(string.sub(b, 9), 16)
+end
+local region, time = ARGV[1], ARGV[2]
+if region ~= '' and redis.call('HEXISTS', KEYS[1], region) == 0
+    and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then
+  for _, mark in ipairs(redis.call('HVALS', KEYS[1])) do
+    if later(mark, time) then time = mark end
+  end
+  redis.call('DEL', KEYS[1])
+  region = ''
+end
+local mark = redis.call('HGET', KEYS[1], region)
+if not mark or later(time, mark) then redis.call('HSET', KEYS[1], region, time) end
+redis.call('SET', KEYS[2], ARGV[3])
+return 1
+";
+
+pub(super) static STORE_IF_NEWER: LazyLock<Lua> = LazyLock::new(|| Lua::new(STORE));
+pub(super) static SWEEP_UP_TO: LazyLock<Lua> = LazyLock::new(|| Lua::new(SWEEP));
+pub(super) static RECORD_CLEAR: LazyLock<Lua> = LazyLock::new(|| Lua::new(CLEAR));
+
+pub(super) struct Lua {
+    text: &'static str,
+    hash: String,
+}
+
+impl Lua {
+    fn new(text: &'static str) -> Self {
+        Self { text, hash: Script::new(text).get_hash().to_owned() }
+    }
+
+    /// A call of it by its hash.
+    pub(super) fn call<'a, K, A>(&self, keys: K, arguments: A) -> Cmd
+    where
+        K: ExactSizeIterator<Item = &'a [u8]>,
+        A: Iterator<Item = &'a [u8]>,
+    {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.hash).arg(keys.len());
+        for key in keys {
+            command.arg(key);
+        }
+        for argument in arguments {
+            command.arg(argument);
+        }
+        command
+    }
+
+    /// The same call with the text in the hash's place.
+    pub(super) fn in_full(&self, call: &Cmd) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command.arg(self.text);
+        for argument in call.args_iter().skip(2) {
+            match argument {
+                redis::Arg::Simple(bytes) => command.arg(bytes),
+                _ => &mut command,
+            };
+        }
+        command
+    }
+}

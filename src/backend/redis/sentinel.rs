@@ -1,0 +1,89 @@
+//! Sentinels: asked for the master at each connection, so that a failover is followed by the next one.
+
+use redis::aio::MultiplexedConnection;
+use redis::{ConnectionAddr, ConnectionInfo, Value};
+
+use super::connect::Connector;
+use super::failure;
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::RuntimeHandle;
+
+pub(super) struct Sentinels {
+    /// With their own users and passwords.
+    pub(super) sentinels: Vec<ConnectionInfo>,
+    pub(super) master: String,
+    /// What the master is connected to with, but for its address.
+    pub(super) template: ConnectionInfo,
+}
+
+impl Sentinels {
+    pub(super) async fn connect(
+        &self,
+        connector: &Connector,
+        runtime: &RuntimeHandle,
+    ) -> Result<MultiplexedConnection> {
+        let info = self.master(connector, runtime).await?;
+        let mut connection = connector.connect(runtime, info).await?;
+        // A sentinel may not have heard yet that its master is one no longer.
+        let role = connection.send_packed_command(&redis::cmd("ROLE")).await;
+        match role.map_err(|error| failure::connection(&error))? {
+            Value::Array(role) if matches!(&role[..], [Value::BulkString(role), ..] if role == b"master") => {
+                Ok(connection)
+            }
+            Value::ServerError(error) => Err(failure::refusal(&error)),
+            _ => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("the sentinels' master `{}` is a replica: a failover is under way", self.master),
+            )),
+        }
+    }
+
+    /// Where the master is.
+    pub(super) async fn master(
+        &self,
+        connector: &Connector,
+        runtime: &RuntimeHandle,
+    ) -> Result<ConnectionInfo> {
+        let mut ask = redis::cmd("SENTINEL");
+        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
+        let mut failed = None;
+        for sentinel in &self.sentinels {
+            let asked = async {
+                let mut connection = connector.connect_as_told(runtime, sentinel.clone()).await?;
+                let answer = connection.send_packed_command(&ask).await;
+                answer.map_err(|error| failure::connection(&error))
+            };
+            let deadline = runtime.now().after(connector.timeout);
+            match runtime.deadline(deadline, asked).await {
+                Some(Ok(Value::Array(address))) => match &address[..] {
+                    [Value::BulkString(host), Value::BulkString(port)] => return self.at(host, port),
+                    _ => failed = Some(failure::unexpected("SENTINEL")),
+                },
+                Some(Ok(Value::Nil)) => {
+                    let message = format!("the sentinels know no master `{}`", self.master);
+                    failed = Some(Error::new(ErrorKind::Unavailable, message));
+                }
+                Some(Ok(Value::ServerError(error))) => failed = Some(failure::refusal(&error)),
+                Some(Ok(_)) => failed = Some(failure::unexpected("SENTINEL")),
+                Some(Err(error)) => failed = Some(error),
+                None => failed = Some(Error::new(ErrorKind::Unavailable, "a sentinel does not answer")),
+            }
+        }
+        Err(failed.unwrap_or_else(|| Error::new(ErrorKind::Config, "no sentinel is known")))
+    }
+
+    fn at(&self, host: &[u8], port: &[u8]) -> Result<ConnectionInfo> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let port = text(port).and_then(|port| port.parse().ok());
+        let (Some(host), Some(port)) = (text(host), port) else {
+            return Err(failure::unexpected("SENTINEL"));
+        };
+        let addr = match self.template.addr() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+            }
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        Ok(self.template.clone().set_addr(addr))
+    }
+}

@@ -1,0 +1,270 @@
+//! Writing and removing: plain commands, or a script that compares stamps first.
+
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+
+use super::failure;
+use super::plain;
+use super::script::STORE_IF_NEWER;
+use super::servers::Keyed;
+use super::state::Counts;
+use super::store::Store;
+use super::stored;
+use crate::backend::BackendResult;
+use crate::error::{Error, Result};
+use crate::key::CacheKey;
+use crate::value::{DeleteStatus, Raw, Stamp, Timestamp};
+
+/// What is to be stored under a key.
+pub(super) struct Write {
+    pub(super) key: CacheKey,
+    pub(super) raw: Raw,
+    /// `None`: it comes without one, and is stored whatever stands there.
+    pub(super) stamp: Option<Stamp>,
+    pub(super) kept_until: Option<Timestamp>,
+}
+
+/// How long a value has to live, as the store is told.
+#[derive(Debug, PartialEq)]
+enum Life {
+    Over,
+    Millis(u64),
+    Endless,
+}
+
+/// Beyond this the store's arithmetic would overflow; it is as good as for ever.
+const ENDLESS: Duration = Duration::from_secs(10_000 * 365 * 24 * 3600);
+
+impl Life {
+    fn at(kept_until: Option<Timestamp>, now: Timestamp) -> Self {
+        let Some(until) = kept_until else { return Self::Endless };
+        match until.as_millis().checked_sub(now.as_millis()) {
+            None | Some(0) => Self::Over,
+            Some(left) if u128::from(left) >= ENDLESS.as_millis() => Self::Endless,
+            Some(left) => Self::Millis(left),
+        }
+    }
+}
+
+/// One key's part in a call of the script.
+struct Change {
+    name: Vec<u8>,
+    slot: u16,
+    /// Nothing: removes what has no stamp.
+    bytes: Raw,
+    /// In ms; nothing: for ever.
+    life: String,
+}
+
+/// What the script did about a key.
+enum Outcome {
+    /// Applied; whether there was a value.
+    Applied(bool),
+    Newer(Stamp),
+}
+
+impl Store {
+    pub(super) async fn write(&self, writes: Vec<Write>) -> Vec<BackendResult<()>> {
+        if self.options.compare && writes.iter().all(|write| write.stamp.is_some()) {
+            return self.compare_and_write(writes).await;
+        }
+        let now = match self.shared.runtime() {
+            Ok(runtime) => runtime.wall(),
+            Err(error) => return writes.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let prepared: Vec<_> = writes.into_iter().map(|write| self.plainly(write, now)).collect();
+        let mut answers = Vec::with_capacity(prepared.len());
+        let mut commands = Vec::with_capacity(prepared.len());
+        for command in prepared {
+            answers.push(command.map(|command| commands.push(command)));
+        }
+        let mut sent = self.servers.send(commands).await.into_iter();
+        for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
+            *answer = sent.next().unwrap_or_else(|| Err(failure::unexpected("SET"))).and_then(done);
+        }
+        answers
+    }
+
+    /// A write by a plain command.
+    fn plainly(&self, write: Write, now: Timestamp) -> BackendResult<Keyed> {
+        let name = self.shared.keyspace.name(&write.key);
+        let bytes = if self.options.plain {
+            plain::value(write.raw, &*self.options.format)?
+        } else {
+            let stamp = write.stamp.unwrap_or_else(|| self.clears.unstamped(&write.key));
+            stored::value(write.raw, stamp)
+        };
+        let command = match Life::at(write.kept_until, now) {
+            Life::Over => unlink(&name),
+            life => set(&name, &bytes, &life),
+        };
+        Ok(Keyed { slot: self.servers.slot(&name), command })
+    }
+
+    async fn compare_and_write(&self, writes: Vec<Write>) -> Vec<BackendResult<()>> {
+        let now = match self.shared.runtime() {
+            Ok(runtime) => runtime.wall(),
+            Err(error) => return writes.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let changes = writes.into_iter().map(|write| {
+            let stamp = write.stamp.unwrap_or_default();
+            match Life::at(write.kept_until, now) {
+                Life::Over => self.change(&write.key, stored::tombstone(stamp), self.tombstone_life()),
+                Life::Millis(left) => {
+                    self.change(&write.key, stored::value(write.raw, stamp), left.to_string())
+                }
+                Life::Endless => self.change(&write.key, stored::value(write.raw, stamp), String::new()),
+            }
+        });
+        let outcomes = self.apply(&changes.collect::<Vec<_>>()).await;
+        outcomes.into_iter().map(|outcome| self.unless_newer(outcome?).map(drop)).collect()
+    }
+
+    /// Removes on behalf of mutations with these stamps, leaving tombstones where stamps are compared.
+    pub(super) async fn remove_stamped(
+        &self,
+        entries: &[(CacheKey, Stamp)],
+    ) -> Vec<BackendResult<DeleteStatus>> {
+        if !self.options.compare {
+            return self.remove(entries.iter().map(|(key, _)| key)).await;
+        }
+        let changes = entries.iter().map(|(key, stamp)| match *stamp {
+            Stamp::ZERO => self.change(key, Raw::new(), String::new()),
+            stamp => self.change(key, stored::tombstone(stamp), self.tombstone_life()),
+        });
+        let outcomes = self.apply(&changes.collect::<Vec<_>>()).await;
+        let status = |there| if there { DeleteStatus::Deleted(1) } else { DeleteStatus::Missing };
+        outcomes.into_iter().map(|outcome| self.unless_newer(outcome?).map(status)).collect()
+    }
+
+    fn change(&self, key: &CacheKey, bytes: Raw, life: String) -> Change {
+        let name = self.shared.keyspace.name(key);
+        Change { slot: self.servers.slot(&name), name, bytes, life }
+    }
+
+    fn tombstone_life(&self) -> String {
+        self.options.tombstones.as_millis().to_string()
+    }
+
+    fn unless_newer(&self, outcome: Outcome) -> BackendResult<bool> {
+        match outcome {
+            Outcome::Applied(there) => Ok(there),
+            Outcome::Newer(stamp) => {
+                Counts::one(&self.shared.counts.newer_found);
+                Err(Error::superseded(Some(stamp)))
+            }
+        }
+    }
+
+    /// Runs the script: one call, or one for each slot of a cluster.
+    async fn apply(&self, changes: &[Change]) -> Vec<BackendResult<Outcome>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        if self.servers.has_slots() {
+            let mut by_slot: std::collections::HashMap<u16, usize> = std::collections::HashMap::new();
+            for (place, change) in changes.iter().enumerate() {
+                let group = *by_slot.entry(change.slot).or_insert(groups.len());
+                groups.resize_with(groups.len().max(group + 1), Vec::new);
+                groups[group].push(place);
+            }
+        } else if !changes.is_empty() {
+            groups.push((0..changes.len()).collect());
+        }
+        let guards = self.shared.keyspace.reserved("g:");
+        let guard_life = self.tombstone_life();
+        let calls = || {
+            let call = |group: &Vec<usize>| {
+                let keys = group.iter().map(|&place| &changes[place].name[..]);
+                let values = group
+                    .iter()
+                    .flat_map(|&place| [&changes[place].bytes[..], changes[place].life.as_bytes()]);
+                let arguments = [guards.as_bytes(), guard_life.as_bytes()].into_iter().chain(values);
+                Keyed { slot: changes[group[0]].slot, command: STORE_IF_NEWER.call(keys, arguments) }
+            };
+            groups.iter().map(call).collect()
+        };
+        let answers = self.servers.run(&STORE_IF_NEWER, calls).await;
+        let mut outcomes: Vec<_> = changes.iter().map(|_| Err(failure::unexpected("a write"))).collect();
+        for (group, answer) in groups.iter().zip(answers) {
+            match answer {
+                Ok(Value::Array(answers)) => {
+                    for (&place, answer) in group.iter().zip(answers) {
+                        outcomes[place] = outcome(answer);
+                    }
+                }
+                Ok(Value::ServerError(error)) => {
+                    group.iter().for_each(|&place| outcomes[place] = Err(failure::refusal(&error)));
+                }
+                Ok(_) => {}
+                Err(error) => group.iter().for_each(|&place| outcomes[place] = Err(error.clone())),
+            }
+        }
+        outcomes
+    }
+
+    // ---- without a stamp
+
+    pub(super) async fn remove(
+        &self,
+        keys: impl Iterator<Item = &CacheKey>,
+    ) -> Vec<BackendResult<DeleteStatus>> {
+        let commands: Vec<_> = keys
+            .flat_map(|key| {
+                let name = self.shared.keyspace.name(key);
+                // A tombstone goes too, and was no value.
+                let mut head = redis::cmd("GETRANGE");
+                head.arg(&name).arg(0).arg(17);
+                let slot = self.servers.slot(&name);
+                [head, unlink(&name)].map(|command| Keyed { slot, command })
+            })
+            .collect();
+        let mut answers = self.servers.send(commands).await.into_iter();
+        let mut pair = move || Some((answers.next()?, answers.next()?));
+        std::iter::from_fn(move || pair().map(|(head, gone)| removed(&head, gone?))).collect()
+    }
+}
+
+fn set(name: &[u8], value: &[u8], life: &Life) -> Cmd {
+    let mut command = Cmd::with_capacity(5, name.len() + value.len() + 16);
+    command.arg("SET").arg(name).arg(value);
+    if let Life::Millis(left) = life {
+        command.arg("PX").arg(*left);
+    }
+    command
+}
+
+fn unlink(name: &[u8]) -> Cmd {
+    let mut command = Cmd::with_capacity(2, name.len() + 8);
+    command.arg("UNLINK").arg(name);
+    command
+}
+
+fn done(answer: Value) -> BackendResult<()> {
+    match answer {
+        Value::Okay | Value::Int(_) => Ok(()),
+        Value::ServerError(error) => Err(failure::refusal(&error)),
+        _ => Err(failure::unexpected("SET")),
+    }
+}
+
+fn removed(head: &Result<Value>, answer: Value) -> BackendResult<DeleteStatus> {
+    let no_value = matches!(head, Ok(Value::BulkString(head)) if stored::is_tombstone(head));
+    match answer {
+        Value::Int(0) => Ok(DeleteStatus::Missing),
+        Value::Int(_) if no_value => Ok(DeleteStatus::Missing),
+        Value::Int(_) => Ok(DeleteStatus::Deleted(1)),
+        Value::ServerError(error) => Err(failure::refusal(&error)),
+        _ => Err(failure::unexpected("UNLINK")),
+    }
+}
+
+fn outcome(answer: Value) -> BackendResult<Outcome> {
+    match answer {
+        Value::Int(there) => Ok(Outcome::Applied(there != 0)),
+        Value::BulkString(stamp) => {
+            stored::read_stamp(&stamp).map(Outcome::Newer).ok_or_else(|| failure::unexpected("a write"))
+        }
+        Value::ServerError(error) => Err(failure::refusal(&error)),
+        _ => Err(failure::unexpected("a write")),
+    }
+}

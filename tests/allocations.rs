@@ -1,0 +1,130 @@
+//! What each path allocates: everything counted, the actors' part included, since all of it runs on this thread.
+//!
+//! `docs/performance.md` states these numbers. A test fails when a path allocates more than it says there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tierkeep::{Cache, CacheKey, MemoryBackend, Region};
+use tierkeep_sim::MapBackend;
+use tierkeep_tokio::TokioRuntime;
+use tokio::runtime::Runtime;
+
+const TTL: Duration = Duration::from_secs(24 * 3_600);
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Allocations of one round of `work`, once it has been done before, on average rounded up.
+fn allocations(runtime: &Runtime, mut work: impl AsyncFnMut(u64)) -> u64 {
+    const ROUNDS: u64 = 128;
+    let mut rounds = |from: u64| {
+        runtime.block_on(async {
+            for round in from..from + ROUNDS {
+                work(round).await;
+                // Lets the actors come to the end of what follows the answer.
+                for _ in 0..32 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+    };
+    rounds(0);
+    rounds(ROUNDS);
+    allocation_counter::measure(|| rounds(2 * ROUNDS)).count_total.div_ceil(ROUNDS)
+}
+
+fn two_memory_tiers(runtime: &Runtime) -> Cache {
+    runtime.block_on(async {
+        Cache::builder(TokioRuntime::current())
+            .tier(MemoryBackend::entries(10_000))
+            .tier(MemoryBackend::entries(10_000).label("lower".to_owned()))
+            .build()
+            .await
+            .unwrap()
+    })
+}
+
+/// Memory above a store of bytes.
+fn over_bytes(runtime: &Runtime, entries: usize) -> Cache {
+    runtime.block_on(async {
+        Cache::builder(TokioRuntime::current())
+            .tier(MemoryBackend::entries(entries))
+            .tier(MapBackend::new())
+            .build()
+            .await
+            .unwrap()
+    })
+}
+
+fn quotes<K: ?Sized>(cache: &Cache) -> Region<[u64; 15], K> {
+    cache.region("quote").ttl(TTL).build().unwrap()
+}
+
+#[test]
+fn a_hit_in_memory_allocates_nothing() {
+    let runtime = runtime();
+    let cache = two_memory_tiers(&runtime);
+    let by_id: Region<[u64; 15], u64> = quotes(&cache);
+    let by_pair: Region<String, (u32, named::Name)> = cache.region("pair").ttl(TTL).build().unwrap();
+    let pair = (7, named::Name("a name".to_owned()));
+    runtime.block_on(async {
+        by_id.set(&7, [7; 15]).await.unwrap();
+        by_pair.set(&pair, "value".to_owned()).await.unwrap();
+    });
+    let (id, name): (CacheKey, CacheKey) = (by_id.key(&7), by_pair.key(&pair));
+    let reads = async || {
+        assert_eq!(cache.get::<[u64; 15]>(&id).await.unwrap()[0], 7);
+        assert_eq!(by_id.get(&7).await.unwrap()[0], 7);
+        assert_eq!(by_id.peek(&7).unwrap()[0], 7);
+        assert_eq!(cache.get::<String>(&name).await.unwrap().len(), 5);
+        assert_eq!(by_pair.get(&pair).await.unwrap().len(), 5);
+        let loaded = by_id.get_or_load(&7, || async { Err::<[u64; 15], _>("not called") }).await;
+        assert_eq!(loaded.unwrap().tier().unwrap().as_str(), "memory");
+    };
+    runtime.block_on(reads());
+    let allocated = allocation_counter::measure(|| (0..100).for_each(|_| runtime.block_on(reads())));
+    assert_eq!(allocated.count_total, 0);
+}
+
+/// A key of text that needs no encoding once written.
+mod named {
+    use tierkeep::{KeyParts, KeyWriter};
+
+    pub(crate) struct Name(pub(crate) String);
+
+    impl KeyParts for Name {
+        fn write(&self, key: &mut KeyWriter<'_>) {
+            key.pair("name", &self.0);
+        }
+    }
+}
+
+#[test]
+fn other_paths_allocate_what_the_performance_page_says() {
+    let runtime = runtime();
+    let value = Arc::new([7_u64; 15]);
+    let (memory, bytes, narrow) =
+        (two_memory_tiers(&runtime), over_bytes(&runtime, 10_000), over_bytes(&runtime, 1));
+    let [fast, slow, lower]: [Region<_, u64>; 3] = [quotes(&memory), quotes(&bytes), quotes(&narrow)];
+    // Sixty-four keys, so that what is measured replaces, as most sets do.
+    let set = allocations(&runtime, async |id| fast.set(&(id % 64), Arc::clone(&value)).await.unwrap());
+    let set_bytes = allocations(&runtime, async |id| slow.set(&(id % 64), Arc::clone(&value)).await.unwrap());
+    let remove = allocations(&runtime, async |id| {
+        fast.remove(&(1_000 + id)).await.unwrap();
+    });
+    let miss = allocations(&runtime, async |id| assert!(fast.get(&(1_000 + id)).await.is_none()));
+    let load = allocations(&runtime, async |id| {
+        fast.get_or_load(&(2_000 + id), async || Ok::<_, std::fmt::Error>([7; 15])).await.unwrap();
+    });
+    allocations(&runtime, async |id| lower.set(&(id % 64), Arc::clone(&value)).await.unwrap());
+    let hit_below = allocations(&runtime, async |id| {
+        assert_eq!(lower.get(&(id % 64)).await.unwrap().tier().unwrap().as_str(), "map");
+    });
+    let measured = [set, set_bytes, remove, miss, load, hit_below];
+    assert!(measured.iter().zip(MOST).all(|(n, most)| *n <= most), "{measured:?} against {MOST:?}");
+}
+
+/// As the page has them: a set, one with a byte tier, a removal, a miss, a load, a hit below with its refill.
+const MOST: [u64; 6] = [26, 40, 19, 4, 17, 30];

@@ -1,0 +1,89 @@
+//! Clears reach every process, and nobody else's keys.
+
+use std::sync::Arc;
+
+use tierkeep::Backend;
+use tierkeep::backend::Scope;
+use tierkeep_test_servers::Reply;
+
+use crate::support::{World, key, key_in, read, until};
+
+fn user() -> Scope {
+    Scope::Prefix(Arc::from("user"))
+}
+
+#[test]
+fn every_process_honours_a_clear_at_once() {
+    let world = World::new();
+    let other = world.other();
+    world.write(&key(1), "a", world.stamp(1)).unwrap();
+    world.write(&key_in("users", 1), "b", world.stamp(1)).unwrap();
+    assert_eq!(read(&other, &key(1)).as_deref(), Some("a"));
+    smol::block_on(world.redis.clear(&user(), world.stamp(2))).unwrap();
+    assert_eq!(read(&other, &key(1)), None);
+    assert_eq!(read(&other, &key_in("users", 1)).as_deref(), Some("b"));
+    // One that starts afterwards, too, and what arrives late.
+    let late = world.other();
+    world.write(&key(2), "zombie", tierkeep::Stamp { time: 1 << 16, node: 1 }).unwrap();
+    assert_eq!((read(&late, &key(2)), read(&other, &key(2))), (None, None));
+    world.write(&key(3), "c", world.stamp(3)).unwrap();
+    assert_eq!(read(&late, &key(3)).as_deref(), Some("c"));
+}
+
+#[test]
+fn what_a_clear_hides_is_deleted_and_nothing_else() {
+    let mut world = World::new();
+    let foreign = ["foreign".to_owned(), format!("{}x:user:v1:1", world.namespace), "user:v1:1".to_owned()];
+    for name in &foreign {
+        world.command(&["SET", name, "theirs"]);
+    }
+    let own = format!("{}:not-a-key", world.namespace);
+    world.command(&["SET", &own, "nobody's"]);
+    for id in 0..1500 {
+        world.write(&key(id), "a", world.stamp(1)).unwrap();
+    }
+    world.write(&key_in("users", 1), "spared", world.stamp(1)).unwrap();
+    let clear = world.stamp(2);
+    world.write(&key(7), "later", world.stamp(3)).unwrap();
+    smol::block_on(world.redis.clear(&user(), clear)).unwrap();
+    let (runtime, redis) = (world.runtime.clone(), world.redis.clone());
+    smol::block_on(until(&runtime, "the deletion", async || redis.stats().cleared == 1499));
+    for id in [0, 1, 6, 8, 1499] {
+        assert_eq!(world.command(&["EXISTS", &world.name(&key(id))]), Reply::Integer(0));
+    }
+    assert_eq!(world.read(&key(7)).as_deref(), Some("later"));
+    smol::block_on(world.redis.clear(&Scope::All, world.stamp(4))).unwrap();
+    smol::block_on(until(&runtime, "the deletion", async || redis.stats().cleared == 1501));
+    for name in foreign.iter().chain([&own]) {
+        assert_eq!(world.command(&["EXISTS", name]), Reply::Integer(1), "{name} is not ours");
+    }
+}
+
+#[test]
+fn compact_keys_are_cleared_by_region_too() {
+    let world = World::with(|builder| builder.key_format(tierkeep::CacheKeyFormat::Compact));
+    world.write(&key(1), "a", world.stamp(1)).unwrap();
+    world.write(&key_in("users", 1), "b", world.stamp(1)).unwrap();
+    smol::block_on(world.redis.clear(&user(), world.stamp(2))).unwrap();
+    let (runtime, redis) = (world.runtime.clone(), world.redis.clone());
+    smol::block_on(until(&runtime, "the deletion", async || redis.stats().cleared == 1));
+    assert_eq!(world.read(&key(1)), None);
+    assert_eq!(world.read(&key_in("users", 1)).as_deref(), Some("b"));
+}
+
+#[test]
+fn too_many_regions_on_record_become_one_mark() {
+    let mut world = World::new();
+    let other = world.other();
+    let marks = format!("{}:!clears", world.namespace);
+    let far = format!("{:016x}", world.stamp(1).time);
+    for piece in 0..64 {
+        let mut command = vec!["HSET".to_owned(), marks.clone()];
+        command.extend((0..64).flat_map(|id| [format!("r{piece}-{id}"), far.clone()]));
+        world.command(&command.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    world.write(&key(1), "a", tierkeep::Stamp { time: world.stamp(0).time - (1 << 20), node: 1 }).unwrap();
+    smol::block_on(world.redis.clear(&Scope::Prefix(Arc::from("one-more")), world.stamp(2))).unwrap();
+    assert_eq!(world.command(&["HLEN", &marks]), Reply::Integer(1));
+    assert_eq!(read(&other, &key(1)), None, "what was on record counts for all");
+}

@@ -1,0 +1,112 @@
+//! Clusters: batches find their nodes, also while slots move.
+
+use std::sync::LazyLock;
+
+use futures_util::future::join_all;
+use tierkeep::backend::{ConnectionState, RedisBackend, RedisDriver, Scope};
+use tierkeep::runtime::RuntimeHandle;
+use tierkeep::{Backend, CacheKey, CacheValue, DeleteStatus, Entry, Meta, Payload, Raw, Stamp};
+use tierkeep_smol::SmolRuntime;
+use tierkeep_test_servers::RedisCluster;
+
+use crate::support::{key, namespace, open, until};
+
+static CLUSTER: LazyLock<RedisCluster> = LazyLock::new(|| RedisCluster::start().unwrap());
+
+fn backend(namespace: &str) -> (RedisBackend, RuntimeHandle) {
+    let redis = RedisBackend::builder(RedisDriver::Smol).cluster(CLUSTER.urls()).namespace(namespace);
+    let redis = redis.build().unwrap();
+    let runtime = RuntimeHandle::new(SmolRuntime::new());
+    open(&redis, &runtime);
+    (redis, runtime)
+}
+
+fn stamp(runtime: &RuntimeHandle, count: u16) -> Stamp {
+    Stamp { time: (runtime.wall().as_millis() << 16) + u64::from(count), node: 1 }
+}
+
+fn entries(keys: &[CacheKey], stamp: Stamp) -> Vec<(CacheKey, Entry)> {
+    let entry = |key: &CacheKey| {
+        let meta = Meta { stamp, ..Meta::default() };
+        Entry::new(Payload::Bytes(Raw::copy_from_slice(key.as_str().as_bytes())), meta)
+    };
+    keys.iter().map(|key| (key.clone(), entry(key))).collect()
+}
+
+fn text(value: Option<CacheValue<Raw>>) -> Option<String> {
+    value.map(|value| String::from_utf8(value.into_inner().to_vec()).unwrap())
+}
+
+#[test]
+fn batches_are_split_and_answered_in_order() {
+    let (redis, runtime) = backend(&namespace());
+    let keys: Vec<_> = (0..300).map(key).collect();
+    smol::block_on(async {
+        for written in redis.write_entries(entries(&keys, stamp(&runtime, 1))).await {
+            written.unwrap();
+        }
+        let read = redis.read_many(&keys).await;
+        for (key, read) in keys.iter().zip(read) {
+            assert_eq!(text(read.unwrap()).as_deref(), Some(key.as_str()));
+        }
+        let old = redis.write_entries(entries(&keys, stamp(&runtime, 0))).await;
+        let newer = Stamp { time: 1, node: 1 };
+        let older = redis.write_entries(entries(&keys, newer)).await;
+        assert_eq!(old.len(), 300);
+        assert!(older.iter().all(|answer| answer.as_ref().is_err_and(|e| e.superseded_by().is_some())));
+        let gone: Vec<_> = keys.iter().map(|key| (key.clone(), stamp(&runtime, 9))).collect();
+        for removed in redis.remove_entries(gone).await {
+            assert_eq!(removed.unwrap(), DeleteStatus::Deleted(1));
+        }
+        assert!(redis.read_many(&keys).await.into_iter().all(|read| read.unwrap().is_none()));
+    });
+    let stats = redis.stats();
+    assert_eq!((stats.state, stats.nodes), (ConnectionState::Connected, 3));
+}
+
+#[test]
+fn a_clear_reaches_every_node_and_every_process() {
+    let space = namespace();
+    let ((redis, runtime), (other, _)) = (backend(&space), backend(&space));
+    let keys: Vec<_> = (0..100).map(key).collect();
+    smol::block_on(async {
+        for written in redis.write_entries(entries(&keys, stamp(&runtime, 1))).await {
+            written.unwrap();
+        }
+        assert!(other.read_many(&keys).await.into_iter().all(|read| read.unwrap().is_some()));
+        redis.clear(&Scope::All, stamp(&runtime, 2)).await.unwrap();
+        assert!(other.read_many(&keys).await.into_iter().all(|read| read.unwrap().is_none()));
+        until(&runtime, "the deletion", async || redis.stats().cleared == 100).await;
+    });
+}
+
+/// In a cluster of its own: slots move from node to node while everybody reads and writes.
+#[test]
+fn keys_are_found_while_their_slots_move() {
+    let cluster = RedisCluster::start().unwrap();
+    let redis =
+        RedisBackend::builder(RedisDriver::Smol).cluster(cluster.urls()).namespace("n").build().unwrap();
+    let runtime = RuntimeHandle::new(SmolRuntime::new());
+    open(&redis, &runtime);
+    let keys: Vec<_> = (0..200).map(key).collect();
+    smol::block_on(async {
+        for written in redis.write_entries(entries(&keys, stamp(&runtime, 1))).await {
+            written.unwrap();
+        }
+        let slot = cluster.slot(&format!("n:{}", keys[0])).unwrap();
+        let owner = cluster.owner(slot).unwrap();
+        let migration = cluster.begin_migration(slot, (owner + 1) % 3).unwrap();
+        // Half moved: the old node redirects for what it has no more.
+        let read = async || redis.read_many(&keys).await.into_iter().all(|read| read.unwrap().is_some());
+        assert!(read().await);
+        cluster.move_keys(migration, 1000).unwrap();
+        assert!(read().await, "asking");
+        for written in redis.write_entries(entries(&keys, stamp(&runtime, 2))).await {
+            written.unwrap();
+        }
+        cluster.finish_migration(migration).unwrap();
+        assert!(read().await, "moved");
+        let reads = join_all((0..8).map(|_| redis.read_many(&keys))).await;
+        assert!(reads.into_iter().flatten().all(|read| read.unwrap().is_some()));
+    });
+}

@@ -1,0 +1,171 @@
+//! The ways to reach a server: sockets, users, passwords that change, TLS, an existing client, sentinels.
+
+use std::sync::{Arc, Mutex};
+
+use tierkeep::backend::{ConnectionState, Credentials, RedisBackend, RedisBuilder, RedisDriver};
+use tierkeep::{Backend, Raw};
+use tierkeep_test_servers::RedisServer;
+
+use crate::support::{SERVER, World, builder, key, namespace, open, read, until};
+
+/// Opens a backend, and writes and reads a value through it.
+fn works(builder: RedisBuilder) -> RedisBackend {
+    let redis = builder.build().unwrap();
+    open(&redis, &tierkeep_smol::SmolRuntime::new().into());
+    let value = tierkeep::CacheValue::new(Raw::from_static(b"a"), None, None);
+    smol::block_on(redis.write(&key(1), value)).unwrap();
+    assert_eq!(read(&redis, &key(1)).as_deref(), Some("a"));
+    redis
+}
+
+#[test]
+fn a_unix_socket_a_database_and_an_existing_client() {
+    let socket = format!("redis+unix://{}", SERVER.unix_socket().display());
+    works(RedisBackend::builder(RedisDriver::Smol).url(&socket).namespace(namespace()));
+
+    let space = namespace();
+    works(builder(&SERVER, &space).database(3));
+    let mut raw = SERVER.client().unwrap();
+    raw.command(&["SELECT", "3"]).unwrap();
+    let name = format!("{space}:{}", key(1));
+    assert_eq!(raw.command(&["EXISTS", &name]).unwrap(), tierkeep_test_servers::Reply::Integer(1));
+}
+
+#[test]
+fn a_rotated_password_needs_no_restart() {
+    let server =
+        RedisServer::builder().user("cache", "on >first ~n:* +@all -@dangerous +info").start().unwrap();
+    let current = Arc::new(Mutex::new("first"));
+    let shown = Arc::clone(&current);
+    let provider = move || Credentials::user("cache", *shown.lock().unwrap());
+    let redis = works(builder(&server, "n").credentials_from(provider));
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+
+    server.command(&["ACL", "SETUSER", "cache", "resetpass", ">second"]).unwrap();
+    *current.lock().unwrap() = "second";
+    server.command(&["CLIENT", "KILL", "USER", "cache"]).unwrap();
+    smol::block_on(until(&runtime, "logging in anew", async || redis.read(&key(1)).await.is_ok()));
+    assert_eq!(read(&redis, &key(1)).as_deref(), Some("a"));
+    assert!(redis.stats().connects >= 2);
+}
+
+#[test]
+fn a_namespace_is_all_that_a_user_needs_to_be_allowed() {
+    let rules = "on >pass ~n:* +mget +get +set +unlink +getrange +eval +evalsha +scan +hset +hget +hlen \
+                 +hexists +hvals +hgetall +del +ping";
+    let server = RedisServer::builder().user("narrow", rules).start().unwrap();
+    let redis = works(builder(&server, "n").credentials(Credentials::user("narrow", "pass")));
+    let stamp = |time| tierkeep::Stamp { time, node: 1 };
+    let mut removed = smol::block_on(redis.remove_entries(vec![(key(1), stamp(1 << 40))]));
+    removed.remove(0).unwrap();
+    smol::block_on(redis.clear(&tierkeep::backend::Scope::All, stamp(1 << 50))).unwrap();
+    assert_eq!(read(&redis, &key(1)), None);
+}
+
+#[test]
+fn a_wrong_password_and_a_name_that_does_not_resolve_are_errors_that_say_so() {
+    let server = RedisServer::builder().user("cache", "on >right ~* +@all").start().unwrap();
+    let wrong = builder(&server, "n").credentials(Credentials::user("cache", "hunter2")).build().unwrap();
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    open(&wrong, &runtime);
+    let error = smol::block_on(wrong.read(&key(1))).unwrap_err();
+    assert!(error.message().contains("WRONGPASS") || error.message().contains("uthentication"), "{error}");
+    assert!(!format!("{error:?} {:?} {wrong:?}", wrong.stats()).contains("hunter2"));
+    assert_eq!(wrong.stats().state, ConnectionState::Disconnected);
+
+    let nowhere = RedisBackend::builder(RedisDriver::Smol).url("redis://no-such-host.invalid").namespace("n");
+    let nowhere = nowhere.build().unwrap();
+    open(&nowhere, &runtime);
+    let error = smol::block_on(nowhere.read(&key(1))).unwrap_err();
+    assert!(error.message().contains("no-such-host.invalid"), "{error}");
+}
+
+#[test]
+fn a_connection_from_which_nothing_comes_back_is_given_up() {
+    use tierkeep_test_servers::{FaultProxy, Network};
+    let proxy = FaultProxy::to(SERVER.addr()).unwrap();
+    let silence = std::time::Duration::from_millis(100);
+    let url = SERVER.url().replace(&SERVER.addr().to_string(), &proxy.addr().to_string());
+    let redis = RedisBackend::builder(RedisDriver::Smol).url(&url).namespace(namespace());
+    let redis = works(redis.silence_timeout(silence).connect_timeout(silence));
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    proxy.set(Network::Blackhole);
+    smol::block_on(until(&runtime, "noticing the silence", async || {
+        let deadline = runtime.now().after(crate::support::ms(20));
+        let answer = runtime.deadline(deadline, redis.read(&key(1))).await;
+        answer.is_some_and(|answer| answer.is_err()) && redis.stats().disconnects == 1
+    }));
+    proxy.set(Network::Healthy);
+    smol::block_on(until(&runtime, "healing", async || redis.read(&key(1)).await.is_ok()));
+}
+
+#[cfg(all(feature = "redis-tokio-tls", feature = "redis-smol-tls"))]
+#[test]
+fn tls_with_both_drivers() {
+    use tierkeep::backend::OpenContext;
+    let certificates = tierkeep_test_servers::Certificates::new().unwrap();
+    let server = RedisServer::builder().tls(&certificates).start().unwrap();
+    let url = server.url();
+    assert!(url.starts_with("rediss://"), "{url}");
+    let build = |driver| RedisBackend::builder(driver).url(&url).namespace("n");
+    let authority = certificates.authority_pem();
+    works(build(RedisDriver::Smol).tls_authority(authority));
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    tokio.block_on(async {
+        let redis = build(RedisDriver::Tokio).tls_authority(authority).build().unwrap();
+        let context = OpenContext::new(tierkeep_tokio::TokioRuntime::current().into());
+        redis.open(&context).await.unwrap();
+        assert!(redis.read(&key(1)).await.unwrap().is_some());
+    });
+    // Signed by nobody that the system knows.
+    let stranger = build(RedisDriver::Smol).build().unwrap();
+    open(&stranger, &tierkeep_smol::SmolRuntime::new().into());
+    assert!(smol::block_on(stranger.read(&key(1))).is_err());
+}
+
+#[test]
+fn a_replica_is_read_while_it_answers() {
+    let replica = RedisServer::builder().replica_of(&SERVER).start().unwrap();
+    let redis = works(builder(&SERVER, &namespace()));
+    let reader = builder(&SERVER, &namespace()).read_replica(&replica.url()).build().unwrap();
+    assert!(redis.authoritative() && !reader.authoritative());
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    open(&reader, &runtime);
+    let value = tierkeep::CacheValue::new(Raw::from_static(b"b"), None, None);
+    smol::block_on(reader.write(&key(2), value)).unwrap();
+    smol::block_on(until(&runtime, "replication", async || {
+        let read = reader.read(&key(2)).await;
+        // Asked by nobody else.
+        read.is_ok_and(|value| value.is_some()) && replica.info("cmdstat_mget").is_ok()
+    }));
+    replica.kill().unwrap();
+    assert_eq!(read(&reader, &key(2)).as_deref(), Some("b"), "from where is written");
+}
+
+#[cfg(feature = "redis-sentinel")]
+#[test]
+fn sentinels_lead_to_the_new_master() {
+    let trio = tierkeep_test_servers::RedisSentinel::start().unwrap();
+    let urls = [trio.sentinel().url()];
+    let mut builder = RedisBackend::builder(RedisDriver::Smol).sentinels(urls, trio.name()).namespace("n");
+    builder = builder.max_backoff(std::time::Duration::from_millis(200));
+    let redis = works(builder);
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    trio.fail_over().unwrap();
+    let value = || tierkeep::CacheValue::new(Raw::from_static(b"b"), None, None);
+    smol::block_on(until(&runtime, "following the failover", async || {
+        redis.write(&key(2), value()).await.is_ok()
+    }));
+    assert_eq!(read(&redis, &key(2)).as_deref(), Some("b"));
+}
+
+#[test]
+fn connecting_on_open_fails_where_nobody_answers() {
+    let server = RedisServer::start().unwrap();
+    let world = World::on(&server, |builder| builder.connect_on_open(true));
+    assert_eq!(world.redis.stats().state, ConnectionState::Connected);
+    server.kill().unwrap();
+    let redis = builder(&server, "n").connect_on_open(true).build().unwrap();
+    let context = tierkeep::backend::OpenContext::new(world.runtime.clone());
+    assert!(smol::block_on(redis.open(&context)).is_err());
+}

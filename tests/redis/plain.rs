@@ -1,0 +1,72 @@
+//! Plain mode: what other programs write is read, and the other way round.
+
+use std::time::Duration;
+
+use tierkeep::backend::{RedisBackend, RedisDriver};
+use tierkeep::codec::JsonFormat;
+use tierkeep::{Cache, Region};
+use tierkeep_smol::SmolRuntime;
+use tierkeep_test_servers::Reply;
+
+use crate::support::{SERVER, builder, namespace};
+
+async fn cache(namespace: &str) -> (Cache, Region<Vec<u32>, u32>) {
+    let redis = builder(&SERVER, namespace).plain_values(true).value_format(JsonFormat).build().unwrap();
+    let cache = Cache::builder(SmolRuntime::new()).tier(redis).build().await.unwrap();
+    let region = cache.region("n").ttl(Duration::from_secs(100)).build().unwrap();
+    (cache, region)
+}
+
+#[test]
+fn values_are_shared_with_programs_that_know_no_frames() {
+    smol::block_on(async {
+        let (namespace, mut raw) = (namespace(), SERVER.client().unwrap());
+        let (cache, region) = cache(&namespace).await;
+        region.set(&7, vec![1, 2]).await.unwrap();
+        let name = format!("{namespace}:n:v1:7");
+        assert_eq!(raw.command(&["GET", &name]).unwrap(), Reply::Bulk(b"[1,2]".to_vec()));
+        let Reply::Integer(left) = raw.command(&["PTTL", &name]).unwrap() else { panic!("no life") };
+        assert!((90_000..=100_000).contains(&left), "{left}");
+
+        raw.command(&["SET", &name, "[3]", "PX", "50000"]).unwrap();
+        let hit = region.get(&7).await.unwrap();
+        assert_eq!(*hit, [3]);
+        region.remove(&7).await.unwrap();
+        assert_eq!(raw.command(&["EXISTS", &name]).unwrap(), Reply::Integer(0));
+
+        raw.command(&["SET", &name, "not JSON"]).unwrap();
+        assert!(region.get(&7).await.is_none());
+        region.set(&7, vec![4]).await.unwrap();
+        assert_eq!(region.get(&7).await.as_deref(), Some(&vec![4]));
+        region.clear().await.unwrap();
+        assert!(region.get(&7).await.is_none());
+        assert_eq!(raw.command(&["EXISTS", &name]).unwrap(), Reply::Integer(0));
+        raw.command(&["SET", &name, "[5]"]).unwrap();
+        assert_eq!(region.get(&7).await.as_deref(), Some(&vec![5]), "written after the clear");
+        cache.shutdown(Duration::from_secs(5)).await;
+    });
+}
+
+#[test]
+fn plain_values_are_not_compressed() {
+    #[derive(Debug)]
+    struct Squeeze;
+    impl tierkeep::codec::Compressor for Squeeze {
+        fn id(&self) -> u8 {
+            200
+        }
+        fn name(&self) -> &'static str {
+            "squeeze"
+        }
+        fn compress(&self, bytes: &[u8], out: &mut Vec<u8>) -> tierkeep::Result<()> {
+            out.extend_from_slice(bytes);
+            Ok(())
+        }
+        fn decompress(&self, bytes: &[u8], _: usize) -> tierkeep::Result<Vec<u8>> {
+            Ok(bytes.to_vec())
+        }
+    }
+    let builder = RedisBackend::builder(RedisDriver::Smol).url("redis://127.0.0.1").namespace("n");
+    let error = builder.plain_values(true).compressor(Squeeze).build().unwrap_err();
+    assert_eq!(error.kind(), tierkeep::ErrorKind::Config);
+}
