@@ -160,8 +160,12 @@ fn damage_anywhere_loses_at_most_what_was_damaged_and_is_reported() {
             length = bytes.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
         }
         let places = (0..3).map(|part| part * length / 3).chain([length.saturating_sub(1)]);
-        for place in places.filter(|place| *place < length) {
-            for kind in ["flip", "cut", "zero"] {
+        for (index, place) in places.filter(|place| *place < length).enumerate() {
+            for (turn, kind) in ["flip", "cut", "zero"].into_iter().enumerate() {
+                // Each takes a good part of a second: a third of the cases, unless it is night.
+                if turn != index % 3 && std::env::var_os("TIERKEEP_CRASH_ROUNDS").is_none() {
+                    continue;
+                }
                 let directory = scratch();
                 copy(origin.path(), directory.path());
                 let target = directory.path().join(&name);
