@@ -20,15 +20,14 @@ pub(crate) fn ms(millis: u64) -> Duration {
 pub(crate) fn store(what: &str, directory: &Path) -> Tier {
     if what == "disk" {
         let disk = DiskBackend::builder(directory.join("store")).build().unwrap();
-        return Tier::new(disk).read_deadline(Duration::from_secs(60));
+        return patient(Tier::new(disk));
     }
     redis(what, "crash")
 }
 
 pub(crate) fn redis(url: &str, namespace: &str) -> Tier {
     let redis = RedisBackend::builder(RedisDriver::Tokio).url(url).namespace(namespace).build().unwrap();
-    // On a busy machine a read that came too late would look like a loss.
-    Tier::new(redis).read_deadline(Duration::from_secs(60))
+    patient(Tier::new(redis))
 }
 
 pub(crate) async fn cache(store: Tier, behind: WriteBehind) -> Cache {
@@ -47,4 +46,9 @@ pub(crate) fn region(cache: &Cache) -> Region<u64, u64> {
 /// Runs `work` on a tokio runtime with two threads.
 pub(crate) fn on_tokio<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work)
+}
+
+/// On a busy machine a read that came too late would look like a loss, and a sync may take longer than a write should.
+fn patient(tier: Tier) -> Tier {
+    tier.read_deadline(Duration::from_secs(60)).write_deadline(Duration::from_secs(60))
 }

@@ -32,6 +32,15 @@ pub(crate) const MEASURES: &[Measure] = &[
 /// How long a change may wait for a newer one of its key. What a crash in memory mode may lose.
 const DELAY: Duration = Duration::from_secs(1);
 
+/// Set for coalescing: what is queued waits out the delay, however many keys there are by then, and goes in large calls.
+fn coalescing() -> WriteBehind {
+    WriteBehind::memory()
+        .max_delay(DELAY)
+        .batch_keys(65_536)
+        .batch_bytes(32 << 20)
+        .attempt_deadline(Duration::from_secs(10))
+}
+
 pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
@@ -45,7 +54,11 @@ pub(crate) async fn cache(
     server: &RedisServer,
     behind: Option<WriteBehind>,
 ) -> (Cache, Region<Account, u64>) {
-    let redis = RedisBackend::builder(RedisDriver::Tokio).url(&server.url()).build().expect("a backend");
+    let redis = RedisBackend::builder(RedisDriver::Tokio)
+        .url(&server.url())
+        .namespace("bench")
+        .build()
+        .expect("a backend");
     let mut tier = Tier::new(redis);
     if let Some(behind) = behind {
         tier = tier.write_behind(behind);
@@ -106,8 +119,7 @@ fn acknowledge(setting: &Setting) -> Outcome {
     let (through, behind) = (server()?, server()?);
     let zipf = Arc::new(Zipf::new(7));
     let next = Arc::new(AtomicU64::new(0));
-    let (behind_cache, behind) =
-        runtime.block_on(cache(&behind, Some(WriteBehind::memory().max_delay(DELAY))));
+    let (behind_cache, behind) = runtime.block_on(cache(&behind, Some(coalescing())));
     let (through_cache, through) = runtime.block_on(cache(&through, None));
     let p50 = |region: &Region<Account, u64>| {
         let (_, mut latencies) = runtime.block_on(write(region, &zipf, &next, 8, setting.round * 4, true));
@@ -140,7 +152,7 @@ fn throughput(setting: &Setting) -> Outcome {
     let servers = (server()?, server()?);
     let zipf = Arc::new(Zipf::new(7));
     let next = Arc::new(AtomicU64::new(0));
-    let behind = WriteBehind::memory().max_delay(DELAY);
+    let behind = coalescing();
     let (behind_cache, behind) = runtime.block_on(cache(&servers.0, Some(behind)));
     let (through_cache, through) = runtime.block_on(cache(&servers.1, None));
     // Long enough for the delay to come round several times; what is queued in the end counts as part of the round.

@@ -290,6 +290,11 @@ fn what_the_journal_cannot_keep_is_refused() {
     assert_eq!(put(&journal, &object).unwrap_err().kind(), ErrorKind::Unsupported);
 }
 
+/// A directory in memory where there is one: for what does not depend on a disk and would be slow on it.
+pub(super) fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Bytes that a directory really takes on the disk.
 fn disk_usage(directory: &Path) -> u64 {
     let output = Command::new("du").arg("-s").arg("-B1").arg(directory).output().unwrap();
@@ -299,7 +304,7 @@ fn disk_usage(directory: &Path) -> u64 {
 
 #[test]
 fn files_stay_bounded_however_much_goes_through() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let (journal, _) = open_on(&Threads::default(), directory.path(), HOUR);
     let value = Raw::from(vec![7; 64 << 10]);
     let mut most = 0;
