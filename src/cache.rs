@@ -192,7 +192,8 @@ impl Cache {
 
     /// Takes the tier named `label` out of service, or lets it serve again: for operators.
     ///
-    /// While it is bypassed, reads of it miss, nothing is stored in it, and a mutation is settled there without its
+    /// While it is bypassed, reads of it miss (but for what a write-behind tier has queued, and goes on taking in),
+    /// nothing is stored in it, and a mutation is settled there without its
     /// confirmation (so a cache of this tier alone reports [`ErrorKind::Unavailable`]). Before it serves again it is
     /// cleared, in the background, and whatever was written up to then is absent: it never shows what it missed.
     /// [`EventKind::BypassEnded`](crate::EventKind::BypassEnded) and [`inspect`](Self::inspect) tell when it does. A

@@ -96,6 +96,8 @@ mod behaviour {
                     a_full_queue_writes_through
                     a_full_queue_drops_the_oldest
                     a_poison_entry_stands_alone_in_the_end
+                    a_poison_key_among_many_delays_the_others_by_less_than_a_retry
+                    a_store_away_for_longer_than_the_queue_holds
                     an_open_breaker_pauses_the_drain
                     a_shutdown_drains
                     a_shutdown_with_the_store_away_hands_out_letters

@@ -7,6 +7,9 @@
 
 #[path = "coherence/child.rs"]
 mod child;
+#[cfg(feature = "redis-cluster")]
+#[path = "coherence/cluster.rs"]
+mod cluster;
 #[path = "coherence/history.rs"]
 mod history;
 #[path = "coherence/process.rs"]

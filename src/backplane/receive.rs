@@ -109,7 +109,9 @@ impl Ear {
                 check = now.after(tick);
                 if now.since(self.echo) >= self.link.options.silence {
                     let error = Error::new(ErrorKind::Timeout, "its own messages do not come back");
-                    return self.link.status.failed(&error);
+                    self.link.status.failed(&error);
+                    // Nothing has been heard for long enough: another attempt may take its time.
+                    return self.disconnected();
                 }
                 if self.peers.lose(now, self.link.options.silence) {
                     self.drop_all(DropCause::PeerLost);

@@ -29,8 +29,8 @@ pub(crate) use engine::{Engine, EngineOptions};
 pub use policy::{CompositionPolicy, ReadPolicy, RefillContext, RefillPolicy, WritePolicy};
 pub(crate) use read::{Found, Reading};
 pub(crate) use refill::Refill;
-pub use shutdown::{ShutdownReport, TierShutdown, WriteBehindShutdown};
 #[cfg(feature = "backplane")]
 pub(crate) use route::RouteTier;
+pub use shutdown::{ShutdownReport, TierShutdown, WriteBehindShutdown};
 #[cfg(feature = "testing")]
 pub(crate) use supervisor::Report;

@@ -58,7 +58,14 @@ impl Engine {
                 return Ok(Redriven::Superseded);
             }
         }
-        target.core.redrive(letter).map_err(|error| error.at_tier(&target.core.label).for_key(&letter.key))
+        let redriven = async {
+            let (redriven, written) = target.core.redrive(letter)?;
+            match written {
+                Some(written) => written.await.map(|()| redriven),
+                None => Ok(redriven),
+            }
+        };
+        redriven.await.map_err(|error: Error| error.at_tier(&target.core.label).for_key(&letter.key))
     }
 
     /// The stamp of what a tier holds of a key, whether it may be shown or not.

@@ -38,7 +38,7 @@ impl Engine {
                 Ok(Some(Usable { meta, now, held: Held::Frame(header, payload) })) => {
                     #[cfg(feature = "zstd")]
                     self.find_dictionary(tier, &header, None).await;
-                    let info = HitInfo::new(tier.core.label, meta, now);
+                    let info = HitInfo::new(tier.core.label.clone(), meta, now);
                     let see = move |archive: &[u8]| see(archive, &info);
                     self.codecs.view(header, payload, see).await.map(Some)
                 }

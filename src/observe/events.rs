@@ -95,6 +95,9 @@ pub enum EventKind {
     },
     /// Entries of the tier can be decoded again: a whole hundred had fewer failures than that.
     DecodeFailuresFell,
+    /// The tier's write-behind journal was not as it had been left; what could be read is pending again.
+    /// [`inspect`](crate::Cache::inspect) says what was found.
+    JournalDamaged,
     /// The tier's write-behind queue is full: from now on its overload policy decides.
     QueueFilled,
     /// The tier's write-behind queue is empty again.

@@ -20,7 +20,7 @@ use super::Striped;
 use crate::codec::{CodecStats, CodecWork};
 use crate::composition::Engine;
 use crate::runtime::{ActorState, Instant, RuntimeHandle};
-use crate::tier::{BreakerState, TierCore};
+use crate::tier::{BreakerState, TierCore, WriteBehindInspection};
 use crate::value::BackendLabel;
 
 /// One of this many hits through a port is timed.
@@ -63,6 +63,23 @@ const READS: [&str; 13] = [
 const WRITES: [&str; 5] = ["applied", "superseded", "outdated", "unconfirmed", "oversized"];
 const FILLS: [&str; 3] = ["done", "void", "dropped"];
 const REPAIRS: [&str; 2] = ["done", "failed"];
+const BEHIND: [&str; 4] = ["accepted", "applied", "superseded", "dead"];
+const BEHIND_OTHERS: [&str; 5] = [
+    "tierkeep_write_behind_retries_total",
+    "tierkeep_write_behind_splits_total",
+    "tierkeep_write_behind_rejected_total",
+    "tierkeep_write_behind_blocked_total",
+    "tierkeep_dead_letters_undelivered_total",
+];
+const BEHIND_GAUGES: [&str; 7] = [
+    "tierkeep_write_behind_queued",
+    "tierkeep_write_behind_bytes",
+    "tierkeep_write_behind_oldest_seconds",
+    "tierkeep_write_behind_in_flight",
+    "tierkeep_write_behind_retrying",
+    "tierkeep_write_behind_journal_bytes",
+    "tierkeep_write_behind_journal_lag_seconds",
+];
 const OPS: [&str; 2] = ["read", "write"];
 const OTHERS: [&str; 7] = [
     "tierkeep_port_reads_total",
@@ -102,6 +119,16 @@ struct TierCounts {
     repairs: Vec<Count>,
     calls: Vec<Count>,
     bytes: Vec<Count>,
+    others: Vec<Count>,
+    gauges: Vec<Gauge>,
+    /// Registered with the first publication of a tier that writes behind.
+    behind: Option<BehindCounts>,
+    base: Vec<Label>,
+}
+
+/// The queue of a write-behind tier.
+struct BehindCounts {
+    writes: Vec<Count>,
     others: Vec<Count>,
     gauges: Vec<Gauge>,
 }
@@ -232,6 +259,8 @@ impl Meter {
             bytes: counts("tierkeep_bytes_total", "op", &OPS),
             others: OTHERS.iter().map(|&name| Count::new(counter!(name, base.clone()))).collect(),
             gauges: GAUGES.iter().map(|&name| gauge!(name, base.clone())).collect(),
+            behind: None,
+            base: base.clone(),
         });
         TierMeter {
             read: histogram!("tierkeep_tier_read_seconds", base.clone()),
@@ -354,6 +383,49 @@ impl TierCounts {
         ];
         for (gauge, level) in self.gauges.iter().zip(levels) {
             gauge.set(level as f64);
+        }
+        if let Some(queue) = core.inspect_behind() {
+            self.behind.get_or_insert_with(|| BehindCounts::new(&self.base)).publish(&queue);
+        }
+    }
+}
+
+impl BehindCounts {
+    fn new(base: &[Label]) -> Self {
+        let outcome = |&outcome: &&'static str| {
+            let mut labels = base.to_vec();
+            labels.push(Label::from_static_parts("outcome", outcome));
+            Count::new(counter!("tierkeep_write_behind_writes_total", labels))
+        };
+        Self {
+            writes: BEHIND.iter().map(outcome).collect(),
+            others: BEHIND_OTHERS.iter().map(|&name| Count::new(counter!(name, base.to_vec()))).collect(),
+            gauges: BEHIND_GAUGES.iter().map(|&name| gauge!(name, base.to_vec())).collect(),
+        }
+    }
+
+    fn publish(&mut self, queue: &WriteBehindInspection) {
+        let counts = queue.counts;
+        publish(&mut self.writes, [counts.accepted, counts.applied, counts.superseded, counts.dead]);
+        publish(
+            &mut self.others,
+            [counts.retries, counts.splits, counts.rejected, counts.blocked, queue.letters_undelivered],
+        );
+        #[cfg(feature = "disk")]
+        let journal = queue.journal.as_ref().map_or((0, 0), |journal| (journal.disk_bytes, journal.lag_ms));
+        #[cfg(not(feature = "disk"))]
+        let journal = (0_u64, 0_u64);
+        let levels = [
+            queue.queued as f64,
+            queue.bytes as f64,
+            queue.oldest.as_secs_f64(),
+            queue.in_flight as f64,
+            queue.retrying as f64,
+            journal.0 as f64,
+            journal.1 as f64 / 1000.0,
+        ];
+        for (gauge, level) in self.gauges.iter().zip(levels) {
+            gauge.set(level);
         }
     }
 }
@@ -500,6 +572,16 @@ fn describe() {
         ("tierkeep_late_calls_total", Count, "Calls that returned after their deadline"),
         ("tierkeep_restarts_total", Count, "Restarts of the tier's actor"),
         ("tierkeep_breaker_opened_total", Count, "Times that the tier's breaker opened"),
+        (
+            "tierkeep_write_behind_writes_total",
+            Count,
+            "Writes of a write-behind tier: accepted is the sum of the others and what is queued",
+        ),
+        ("tierkeep_write_behind_retries_total", Count, "Failed tries of a queued write on its own"),
+        ("tierkeep_write_behind_splits_total", Count, "Queued writes tried again in a smaller batch"),
+        ("tierkeep_write_behind_rejected_total", Count, "Writes that a full queue turned away"),
+        ("tierkeep_write_behind_blocked_total", Count, "Writes that waited for room in a full queue"),
+        ("tierkeep_dead_letters_undelivered_total", Count, "Dead letters that their sink did not take"),
         ("tierkeep_evictions_total", Count, "Entries that the tier evicted for want of room"),
         ("tierkeep_region_reads_total", Count, "Reads of a region by outcome"),
         ("tierkeep_region_writes_total", Count, "Sets and removals of a region by outcome"),
@@ -531,6 +613,13 @@ fn describe() {
         ("tierkeep_calls_in_flight", Count, "Calls that have not returned, late ones included"),
         ("tierkeep_blocking_jobs", Count, "Jobs of the backend on the blocking pool"),
         ("tierkeep_quarantined_keys", Count, "Keys whose last change the tier has not confirmed"),
+        ("tierkeep_write_behind_queued", Count, "Writes that are accepted and not yet applied"),
+        ("tierkeep_write_behind_bytes", Bytes, "What their values weigh"),
+        ("tierkeep_write_behind_oldest_seconds", Seconds, "For how long the oldest has been queued"),
+        ("tierkeep_write_behind_in_flight", Count, "Queued writes on their way to the store"),
+        ("tierkeep_write_behind_retrying", Count, "Queued writes that have failed and are tried again"),
+        ("tierkeep_write_behind_journal_bytes", Bytes, "What the journal's files take"),
+        ("tierkeep_write_behind_journal_lag_seconds", Seconds, "Age of the oldest change not yet synced"),
         ("tierkeep_entries", Count, "Entries that the tier holds, as far as it knows"),
         ("tierkeep_held_bytes", Bytes, "What they weigh, as far as it knows"),
         ("tierkeep_refills_queued", Count, "Refills that wait in their lane"),

@@ -70,6 +70,7 @@ mod on {
             EventKind::BypassEnded => info!(tier, "the tier is no longer bypassed"),
             EventKind::DecodeFailuresRose => warn!(tier, "too many entries cannot be decoded"),
             EventKind::DecodeFailuresFell => info!(tier, "entries can be decoded again"),
+            EventKind::JournalDamaged => warn!(tier, "the write-behind journal was damaged"),
             EventKind::QueueFilled => warn!(tier, "the write-behind queue is full"),
             EventKind::QueueDrained => info!(tier, "the write-behind queue is empty"),
             EventKind::DeadLetterUndelivered { .. } => warn!(tier, "a dead letter was not taken by its sink"),

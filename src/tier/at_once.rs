@@ -55,7 +55,9 @@ impl TierCore {
 
     /// The same for a mutation that is built already: it is answered when this returns, unless it is given back.
     pub(crate) fn take_at_once(self: &Arc<Self>, mutation: Mutation) -> Option<Mutation> {
-        let Some(attempt) = self.begin_at_once(mutation.key(), mutation.stamp()) else { return Some(mutation) };
+        let Some(attempt) = self.begin_at_once(mutation.key(), mutation.stamp()) else {
+            return Some(mutation);
+        };
         self.carry_out(Job { work: Work::Mutation(mutation), attempt });
         None
     }

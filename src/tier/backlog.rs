@@ -43,6 +43,12 @@ pub(super) struct Pending {
     pub(super) error: Option<Error>,
 }
 
+impl Pending {
+    pub(super) fn is_out(&self) -> bool {
+        matches!(self.place, Place::Out(_))
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// Waits for others to go with it.

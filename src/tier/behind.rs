@@ -195,14 +195,7 @@ impl TierCore {
 
     /// There is no room: the key is settled as where any mutation is not confirmed.
     fn turn_away(self: &Arc<Self>, mutation: Mutation) {
-        self.with_ledger(|ledger, done| {
-            let message = ledger.backlog.as_mut().map(|backlog| {
-                backlog.counts.rejected += 1;
-                overloaded(backlog)
-            });
-            let error = Error::new(ErrorKind::Overloaded, message.unwrap_or_default());
-            ledger.quarantine_mutation(mutation, error, done);
-        });
+        self.with_ledger(|ledger, done| ledger.turn_away(mutation, done));
     }
 
     fn count_behind(&self, count: impl FnOnce(&mut WriteBehindCounts)) {
@@ -251,9 +244,13 @@ impl TierCore {
     /// Why it could not be opened.
     pub(crate) async fn open_behind(self: &Arc<Self>) -> Result<()> {
         let Some(behind) = &self.behind else { return Ok(()) };
-        let recovered = behind.keeper.open(&behind.options, &self.runtime).await;
+        let opened = behind.keeper.open(&behind.options, &self.runtime).await;
+        let (recovered, sound) = opened.map_err(|error| error.at_tier(&self.label))?;
+        if !sound {
+            self.tell(EventKind::JournalDamaged);
+        }
         let at = self.moment();
-        for mut recovered in recovered.map_err(|error| error.at_tier(&self.label))? {
+        for mut recovered in recovered {
             self.order.clock.observe(recovered.stamp, at.wall);
             // Older than every write of this process, even if an earlier clock ran ahead.
             recovered.stamp = self.order.inherited(recovered.stamp);
@@ -427,7 +424,7 @@ impl TierCore {
     ///
     /// # Errors
     /// [`ErrorKind::Overloaded`] if there is no room; [`ErrorKind::Closed`] after a shutdown.
-    pub(crate) fn redrive(self: &Arc<Self>, letter: &DeadLetter) -> Result<Redriven> {
+    pub(crate) fn redrive(self: &Arc<Self>, letter: &DeadLetter) -> Result<(Redriven, Option<Written>)> {
         let at = self.moment();
         self.with_ledger(|ledger, _| {
             // What was missed while the tier was bypassed is known no longer: it may have been newer.
@@ -435,7 +432,7 @@ impl TierCore {
                 || letter.stamp.time <= self.hidden.load(Ordering::Acquire)
                 || ledger.is_overtaken(&letter.key, letter.stamp)
             {
-                return Ok(Redriven::Superseded);
+                return Ok((Redriven::Superseded, None));
             }
             let change = letter.entry.clone().map_or(Change::Remove, Change::Set);
             match &ledger.backlog {
@@ -447,8 +444,12 @@ impl TierCore {
                 }
                 _ => {}
             }
+            let written = self.behind.as_ref().and_then(|behind| {
+                let overload = behind.options.overload;
+                behind.keeper.put(&letter.key, letter.stamp, &change, letter.accepted, overload)
+            });
             ledger.queue(&letter.key, letter.stamp, change, at);
-            Ok(Redriven::Queued)
+            Ok((Redriven::Queued, written))
         })
     }
 

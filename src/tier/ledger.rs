@@ -76,10 +76,7 @@ pub(super) struct KeyState {
 impl KeyState {
     /// Whether nothing of the key is under way, nor to be made good.
     fn is_free(&self) -> bool {
-        self.out.is_none()
-            && self.waiting.is_empty()
-            && self.quarantine.is_none()
-            && self.pending.is_none()
+        self.out.is_none() && self.waiting.is_empty() && self.quarantine.is_none() && self.pending.is_none()
     }
 }
 
@@ -331,6 +328,13 @@ impl Ledger {
     /// Quarantines the key with everything of it: what is out becomes late, what waits is settled.
     fn expire_out(&mut self, key: &CacheKey, (stamp, change): (Stamp, Change), done: &mut Vec<Finished>) {
         let Some(state) = self.keys.get_mut(key) else { return self.dropped.push(change) };
+        debug_assert!(
+            !state
+                .pending
+                .as_ref()
+                .is_some_and(|pending| pending.stamp.time > stamp.time && pending.is_out()),
+            "what is older than the pending change on its way is settled"
+        );
         let out = state.out.take();
         let waiting = std::mem::take(&mut state.waiting);
         self.waiting -= waiting.len();

@@ -6,6 +6,8 @@
 use std::sync::{Arc, OnceLock};
 
 use super::core::TierCore;
+#[cfg(feature = "backplane")]
+use super::core::lock;
 use super::counters::Counters;
 use super::message::{Mutation, Settlement};
 use crate::error::{Error, ErrorKind, Result};
@@ -90,7 +92,7 @@ impl TierCore {
     pub(crate) fn may_hold_older(&self, key: &CacheKey, stamp: Stamp) -> bool {
         let Some(port) = &self.port else { return true };
         // The ledger first: what is no longer under way there has reached the store.
-        super::core::lock(&self.ledger).keys.contains_key(key)
+        lock(&self.ledger).keys.contains_key(key)
             || port.get(&key.probe()).is_some_and(|held| held.meta.stamp < stamp)
     }
 }

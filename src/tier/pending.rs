@@ -99,6 +99,19 @@ impl Ledger {
         }
     }
 
+    /// Settles a mutation that found no room, as any that is not confirmed.
+    pub(super) fn turn_away(&mut self, mutation: Mutation, done: &mut Vec<Finished>) {
+        let Some(backlog) = &mut self.backlog else { return };
+        backlog.counts.rejected += 1;
+        let error = Error::new(ErrorKind::Overloaded, overloaded(backlog));
+        if self.is_unsettled(mutation.key(), mutation.stamp()) {
+            self.quarantine_mutation(mutation, error, done);
+        } else {
+            // While it waited, a newer one was taken in.
+            self.let_go(mutation, Ok(Settlement::Superseded), done);
+        }
+    }
+
     /// Makes a change its key's pending one. Returns whether a live value was pending, which it replaces.
     pub(super) fn queue(&mut self, key: &CacheKey, stamp: Stamp, change: Change, at: Moment) -> bool {
         let late = self.take_over(key);

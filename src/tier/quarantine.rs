@@ -159,7 +159,10 @@ impl Ledger {
         let Some(quarantine) = self.keys.get_mut(key).and_then(|state| state.quarantine.as_mut()) else {
             return;
         };
-        let Some((_, stamp)) = quarantine.repair.take_if(|(repair, _)| *repair == attempt) else { return };
+        let Some((_, stamp)) = quarantine.repair.take_if(|(repair, _)| *repair == attempt) else {
+            // Of an earlier quarantine, which a pending change lifted before it was itself overtaken.
+            return self.late(key, attempt, None);
+        };
         if confirmed && quarantine.late.is_empty() && quarantine.want.0 == stamp {
             self.lift(key);
         } else if quarantine.late.is_empty() {

@@ -79,7 +79,9 @@ impl Job {
     pub(super) fn carried(&self) -> Carried {
         match &self.work {
             Work::Fill(fill) => Carried { stamp: fill.entry.meta.stamp, changes: false },
-            Work::Mutation(_) | Work::Repair(_) | Work::Behind(_) => Carried { stamp: self.stamp(), changes: true },
+            Work::Mutation(_) | Work::Repair(_) | Work::Behind(_) => {
+                Carried { stamp: self.stamp(), changes: true }
+            }
         }
     }
 

@@ -47,6 +47,8 @@ impl TierCore {
     /// Drops everything up to `stamp`. What is on its way here is void: the caller holds the fences.
     pub(crate) async fn drop_all(self: &Arc<Self>, stamp: Stamp) {
         let _count = CallCount::begin(self);
+        // What is pending is older than what may have been missed, too.
+        drop(self.clear_behind(&Scope::All, stamp));
         let hide = || self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
         if self.port.is_none() {
             // At once, and for good: such a store may take its time, and what it holds outlives the process.

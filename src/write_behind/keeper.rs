@@ -32,21 +32,22 @@ pub(crate) struct Keeper {
 
 #[cfg(feature = "disk")]
 impl Keeper {
-    /// Opens the journal, and says what is in it.
+    /// Opens the journal, and says what is in it and whether it was sound.
     pub(crate) async fn open(
         &self,
         options: &WriteBehindOptions,
         runtime: &RuntimeHandle,
-    ) -> Result<Vec<Recovered>> {
-        let Durability::Journal { dir, sync } = &options.durability else { return Ok(Vec::new()) };
+    ) -> Result<(Vec<Recovered>, bool)> {
+        let Durability::Journal { dir, sync } = &options.durability else { return Ok((Vec::new(), true)) };
         let (journal, recovery) = Journal::open(dir, *sync, runtime).await?;
+        let sound = recovery.report.is_clean();
         // Once, as the engine starts.
         let _ = self.journal.set(journal);
         let recovered = recovery.records.into_iter().map(|record| {
             let Record { key, stamp, change, accepted } = record;
             Recovered { key, stamp, change, accepted }
         });
-        Ok(recovered.collect())
+        Ok((recovered.collect(), sound))
     }
 
     /// Puts a change down; `None`: it may be acknowledged at once.
@@ -103,8 +104,12 @@ impl Keeper {
 
 #[cfg(not(feature = "disk"))]
 impl Keeper {
-    pub(crate) async fn open(&self, _: &WriteBehindOptions, _: &RuntimeHandle) -> Result<Vec<Recovered>> {
-        Ok(Vec::new())
+    pub(crate) async fn open(
+        &self,
+        _: &WriteBehindOptions,
+        _: &RuntimeHandle,
+    ) -> Result<(Vec<Recovered>, bool)> {
+        Ok((Vec::new(), true))
     }
 
     pub(crate) fn put(

@@ -7,8 +7,8 @@ use tierkeep::write_behind::{
     DeadLetter, DeadLetterSink, DeadReason, Overload, Redriven, Retry, WriteBehind,
 };
 use tierkeep::{
-    BackendResult, BreakerOptions, Cache, ErrorKind, MemoryBackend, Raw, Region, Tier, WriteBehindInspection,
-    async_trait,
+    Backend, BackendResult, BreakerOptions, Cache, CacheKey, CacheValue, DeleteStatus, Entry, Error,
+    ErrorKind, KeyPart, MemoryBackend, Raw, Region, Tier, WriteBehindInspection, async_trait,
 };
 use tierkeep_sim::{Fault, FaultPlan, Faulty, MapBackend, Op};
 
@@ -85,7 +85,6 @@ impl Bench {
     }
 
     fn evict(&self, key: u64) {
-        use tierkeep::Backend;
         self.memory.port().unwrap().remove(&self.region.key(&key));
     }
 }
@@ -272,6 +271,91 @@ pub(crate) async fn a_poison_entry_stands_alone_in_the_end(world: World) {
     let counts = bench.queue().counts;
     assert_eq!((counts.applied, counts.dead), (64, 0));
     assert!(counts.splits >= 64, "the batch that failed was split: {counts:?}");
+}
+
+/// A store that takes no batch with a certain key in it.
+struct Poisoned {
+    store: MapBackend,
+    poison: CacheKey,
+}
+
+#[async_trait]
+impl Backend for Poisoned {
+    async fn read(&self, key: &CacheKey) -> BackendResult<Option<CacheValue<Raw>>> {
+        self.store.read(key).await
+    }
+
+    async fn write(&self, key: &CacheKey, value: CacheValue<Raw>) -> BackendResult<()> {
+        self.store.write(key, value).await
+    }
+
+    async fn remove(&self, key: &CacheKey) -> BackendResult<DeleteStatus> {
+        self.store.remove(key).await
+    }
+
+    async fn write_entries(&self, entries: Vec<(CacheKey, Entry)>) -> Vec<BackendResult<()>> {
+        if entries.iter().any(|(key, _)| *key == self.poison) {
+            return entries.iter().map(|_| Err(Error::new(ErrorKind::Backend, "poison"))).collect();
+        }
+        self.store.write_entries(entries).await
+    }
+}
+
+pub(crate) async fn a_poison_key_among_many_delays_the_others_by_less_than_a_retry(world: World) {
+    const KEYS: u64 = 10_000;
+    let retry = Duration::from_secs(20);
+    let key = |n: u64| CacheKey::new("n", 1, [KeyPart::flag(n.to_string())]);
+    let store = MapBackend::new();
+    let poisoned = Poisoned { store: store.clone(), poison: key(KEYS / 2) };
+    let behind = patient().retry(Retry::default().backoff(retry, retry));
+    let cache = Cache::builder(world.runtime.clone())
+        .tier(MemoryBackend::entries(10))
+        .tier(Tier::new(poisoned).label("store").write_behind(behind))
+        .build()
+        .await
+        .unwrap();
+    let began = world.runtime.now();
+    for n in 0..KEYS {
+        cache.set(&key(n), n, None).await.unwrap();
+    }
+    let flush = {
+        let cache = cache.clone();
+        world.runtime.spawn(async move { cache.flush(NEVER).await })
+    };
+    world.until("all others are applied", || store.len() as u64 == KEYS - 1).await;
+    let took = world.runtime.now().since(began);
+    assert!(took < retry / 2, "the others were delayed by {took:?}");
+    drop(flush);
+}
+
+pub(crate) async fn a_store_away_for_longer_than_the_queue_holds(world: World) {
+    const ROOM: u64 = 20;
+    for overload in [
+        Overload::Block(Duration::from_millis(1)),
+        Overload::Reject,
+        Overload::WriteThrough,
+        Overload::DropOldest,
+    ] {
+        let behind = eager().entries(20).retry(
+            Retry::default().attempts(u32::MAX).backoff(Duration::from_millis(5), Duration::from_millis(10)),
+        );
+        let bench = Bench::new(world.clone(), behind.overload(overload)).await;
+        bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
+        let mut failed = 0;
+        for key in 0..3 * ROOM {
+            failed += u64::from(bench.region.set(&key, key).await.is_err());
+            assert!(bench.queue().queued as u64 <= ROOM, "{overload:?}");
+        }
+        let counts = bench.queue().counts;
+        match overload {
+            Overload::DropOldest => assert_eq!((failed, counts.dead), (0, 2 * ROOM)),
+            Overload::WriteThrough => assert_eq!(counts.written_through, 2 * ROOM),
+            _ => assert_eq!((failed, counts.rejected), (2 * ROOM, 2 * ROOM), "{overload:?}"),
+        }
+        bench.plan.heal();
+        bench.cache.flush(NEVER).await.unwrap();
+        assert_eq!(bench.queue().counts.applied, ROOM, "{overload:?}");
+    }
 }
 
 pub(crate) async fn an_open_breaker_pauses_the_drain(world: World) {

@@ -35,7 +35,9 @@ pub(crate) const MEASURES: &[Measure] = &[
     Measure {
         names: &["redis_read_1024_hitbox", "redis_read_1024_pipelined"],
         about: "reads of a Redis tier, 125 bytes, 1,024 tasks",
-        run: |setting| read(setting, 1_024, ["redis_read_1024_hitbox", "redis_read_1024_pipelined"], [3.0, 1.5]),
+        run: |setting| {
+            read(setting, 1_024, ["redis_read_1024_hitbox", "redis_read_1024_pipelined"], [3.0, 1.5])
+        },
     },
     Measure {
         names: &["redis_write_1_hitbox", "redis_write_1_unordered"],

@@ -54,7 +54,7 @@ impl Service {
         loop {
             let answer = self.ask("GET", path, "")?;
             if answer.contains(wanted) {
-                println!("{}: GET {path}: {} ({} ms)", self.name, wanted, began.elapsed().as_millis());
+                println!("{}: GET {path}: {} ({} ms)", self.name, wanted.trim(), began.elapsed().as_millis());
                 return Ok(());
             }
             if began.elapsed() > PATIENCE {

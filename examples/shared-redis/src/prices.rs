@@ -51,7 +51,7 @@ impl Prices {
 
     /// Sets the price of something to the number in `body`.
     pub async fn put(&self, name: &str, body: &str) -> Answer {
-        let Ok(price) = body.trim().parse() else { return (400, "a price is a number\n".to_owned()) };
+        let Ok(price) = body.trim().parse::<u64>() else { return (400, "a price is a number\n".to_owned()) };
         match self.region.set(name, price).await {
             Ok(()) => (200, "set\n".to_owned()),
             Err(error) => (503, format!("{error}\n")),

@@ -160,6 +160,10 @@ impl Cluster {
                     return answers;
                 }
             };
+            if pending.iter().any(|(_, keyed)| map.owner(keyed.slot).is_none()) {
+                // Nobody had these slots when the map was read; no node will be asked, so none can tell of a new owner.
+                self.refresh_later();
+            }
             let mut again = Vec::new();
             let groups = by_owner(pending, &map).into_iter().map(|(node, group)| async move {
                 let (places, commands): (Vec<_>, Vec<_>) =

@@ -28,6 +28,7 @@ pub(super) enum Servers {
 
 /// A command and the slot of its keys; a single server has no slots and does not look.
 pub(super) struct Keyed {
+    #[cfg_attr(not(feature = "redis-cluster"), expect(dead_code, reason = "a single server has no slots"))]
     pub(super) slot: u16,
     pub(super) command: Cmd,
 }
@@ -52,6 +53,7 @@ impl Servers {
 
     /// The slot of a name, where there are slots.
     pub(super) fn slot(&self, name: &[u8]) -> u16 {
+        let _ = name;
         match self {
             Self::One(_) => 0,
             #[cfg(feature = "redis-cluster")]

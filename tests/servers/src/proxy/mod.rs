@@ -72,7 +72,8 @@ impl FaultProxy {
         let port = Port::free()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number));
         let first = TcpListener::bind(address)?;
-        let state = State { network: Network::Healthy, upstream, epoch: 0, stranded: 0, held: 0, listening: true };
+        let state =
+            State { network: Network::Healthy, upstream, epoch: 0, stranded: 0, held: 0, listening: true };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             changed: Condvar::new(),
