@@ -365,8 +365,8 @@ impl OpenContext {
     }
 }
 
-/// A non-blocking view of an in-process store: reads never enter the mailbox, and mutations of the tier's actor go
-/// through it too.
+/// A non-blocking view of an in-process store: neither reads nor mutations wait for the tier's actor. It is called from
+/// any thread, also while the backend is opened anew or cleared; of one key, one mutation at a time.
 pub trait Port: Send + Sync + 'static {
     /// The entry under `key`. Counts as a use for eviction. Must not wait.
     fn get(&self, key: &KeyProbe<'_>) -> Option<Entry>;

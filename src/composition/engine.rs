@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use event_listener::Event;
 
+use super::at_once::is_plain;
 use super::compose::Composition;
 use super::policy::{ReadPolicy, RefillPolicy, WritePolicy};
 use super::route::{Route, RouteTier};
@@ -68,6 +69,8 @@ pub(crate) struct Engine {
     pub(crate) route: ArcSwap<Route>,
     /// The tiers of every route: they stay, and only which of them serve is published anew.
     pub(crate) cores: Box<[Arc<TierCore>]>,
+    /// Whether every tier is in process and takes any value as it is.
+    pub(super) plain: bool,
     pub(crate) read_policy: ReadPolicy,
     pub(crate) write_policy: WritePolicy,
     pub(crate) refill_policy: RefillPolicy,
@@ -177,6 +180,7 @@ impl Engine {
                 codecs,
                 flights: Flights::default(),
                 route: ArcSwap::from_pointee(Route::new(tiers)),
+                plain: !cores.is_empty() && cores.iter().all(|core| is_plain(core)),
                 cores: cores.into(),
                 read_policy: composition.policy.read,
                 write_policy: composition.policy.write,

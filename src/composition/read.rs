@@ -10,7 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::engine::Engine;
 use super::policy::{ReadPolicy, RefillContext, RefillPolicy};
-use super::refill::Refill;
+use super::refill::{Refill, is_unweighed};
 use super::route::{Route, RouteTier};
 use crate::codec::{Header, ValueType, frame};
 use crate::error::{Error, ErrorKind, Result};
@@ -356,6 +356,14 @@ impl Engine {
         // A replica may lag behind what the tiers above have dropped.
         let lags = !route.tiers[found.tier].core.authoritative;
         if missed.is_empty() || lags || !self.wants_refill(route, key, found) {
+            return;
+        }
+        // Those in process at once, without a message; what has to be encoded or weighed takes the lane.
+        missed.retain(|&index| {
+            let tier = &route.tiers[index];
+            !is_unweighed(tier) || !self.fill_at_once(tier, key, &found.object, found.meta, fence)
+        });
+        if missed.is_empty() {
             return;
         }
         let refill = Refill {

@@ -122,6 +122,12 @@ impl Engine {
             });
         refill.tiers = ports;
         for &index in &refill.tiers {
+            let tier = &route.tiers[index];
+            if is_unweighed(tier)
+                && self.fill_at_once(tier, &refill.key, &refill.object, refill.meta, refill.fence)
+            {
+                continue;
+            }
             let (done, filled) = oneshot::channel();
             self.fill_tier(index, &refill, Some(done)).await;
             let deadline = self.runtime.now().after(route.tiers[index].core.options.write_deadline);
@@ -177,6 +183,20 @@ impl Engine {
         let meta = refill.meta.capped(tier.core.ttl_cap(), self.runtime.wall());
         let payload = Payload::Object(Arc::clone(&refill.object), weight);
         send_fill(tier, refill, Entry::new(payload, meta), done);
+    }
+
+    /// Fills a tier in the caller's own task; `false` if it has to go through the tier's mailbox.
+    pub(super) fn fill_at_once(
+        &self,
+        tier: &RouteTier,
+        key: &CacheKey,
+        object: &Object,
+        meta: Meta,
+        fence: Fence,
+    ) -> bool {
+        let meta = meta.capped(tier.core.ttl_cap(), self.runtime.wall());
+        let entry = Entry::new(Payload::Object(Arc::clone(object), 0), meta);
+        tier.core.fill_at_once(Fill { key: key.clone(), entry, fence, done: None }).is_none()
     }
 
     /// What a value weighs in a tier bounded by bytes; a large one is weighed on the pool.

@@ -103,6 +103,11 @@ fn note(core: &Arc<TierCore>, event: &ActorEvent) {
         ActorEvent::Down(_) => health.state = ActorState::Down,
         ActorEvent::Stopped => health.state = ActorState::Stopped,
     });
+    match event {
+        ActorEvent::Started => core.open_to_callers(true),
+        ActorEvent::Failed(_) => {}
+        ActorEvent::Restarting(_) | ActorEvent::Down(_) | ActorEvent::Stopped => core.open_to_callers(false),
+    }
     if matches!(event, ActorEvent::Down(_)) {
         core.refuse_queued();
     }

@@ -45,15 +45,15 @@ enum Prepared {
 
 /// A mutation built for one tier.
 pub(super) struct Planned {
-    tier: RouteTier,
-    mutation: Mutation,
-    answer: oneshot::Receiver<Settled>,
+    pub(super) tier: RouteTier,
+    pub(super) mutation: Mutation,
+    pub(super) answer: oneshot::Receiver<Settled>,
     /// Why this tier removes the key instead of storing the value, where that is a failure.
-    failed: Option<Error>,
+    pub(super) failed: Option<Error>,
 }
 
 /// A mutation on its way to one tier.
-struct Sent {
+pub(super) struct Sent {
     tier: RouteTier,
     key: CacheKey,
     change: Change,
@@ -87,6 +87,9 @@ impl Engine {
     ) -> Result<()> {
         self.check_open()?;
         check_length(key)?;
+        if let Some(require_all) = self.takes_at_once() {
+            return self.set_at_once(key, object, life, require_all).await;
+        }
         let route = self.route.load_full();
         if route.tiers.is_empty() {
             // Disabled: what is never held needs no order.
@@ -133,6 +136,9 @@ impl Engine {
     async fn remove_from_tiers(&self, key: &CacheKey) -> Result<DeleteStatus> {
         self.check_open()?;
         check_length(key)?;
+        if self.takes_at_once().is_some() {
+            return self.remove_at_once(key).await;
+        }
         let route = self.route.load_full();
         if route.tiers.is_empty() {
             return Ok(DeleteStatus::Missing);
@@ -415,12 +421,14 @@ impl Engine {
     }
 
     /// Waits until a tier has settled the mutation; at its deadline, settles it by quarantine.
-    async fn settle(&self, sent: Sent) -> Settled {
-        let Sent { tier, key, change, write, deadline, answer, open, failed, sending } = sent;
+    pub(super) async fn settle(&self, sent: Sent) -> Settled {
+        let Sent { tier, key, change, write, deadline, mut answer, open, failed, sending } = sent;
         let stamp = write.stamp;
         let began = Began::now(&self.runtime);
         // The stripe is released with the last mutation, not with the last waiter.
         drop(write);
+        // What is settled already needs no timer.
+        let at_once = answer.try_recv().ok().flatten();
         let waiting = async {
             if let Some(sending) = sending {
                 sending.await;
@@ -428,14 +436,17 @@ impl Engine {
             answer.await
         };
         let deadline = if planted(Plant::NoDeadline) { deadline.after(FAR) } else { deadline };
-        let settled = match self.runtime.deadline(deadline, waiting).await {
-            Some(Ok(settled)) => settled,
-            // The mutation was dropped, which has quarantined its key.
-            Some(Err(_)) => Err(restarted()),
-            None => {
-                tier.core.expire(&key, stamp, change, &open);
-                Err(timeout(&tier))
-            }
+        let settled = match at_once {
+            Some(settled) => settled,
+            None => match self.runtime.deadline(deadline, waiting).await {
+                Some(Ok(settled)) => settled,
+                // The mutation was dropped, which has quarantined its key.
+                Some(Err(_)) => Err(restarted()),
+                None => {
+                    tier.core.expire(&key, stamp, change, &open);
+                    Err(timeout(&tier))
+                }
+            },
         };
         tier.core.meter.wrote(began, &self.runtime);
         let settled = match settled {
@@ -463,7 +474,7 @@ impl Engine {
 }
 
 /// Sends a mutation to its tier; if the mailbox is full, waiting for room is part of settling it.
-fn send(planned: Planned) -> Sent {
+pub(super) fn send(planned: Planned) -> Sent {
     if planned.tier.core.behind.is_some() {
         return send_behind(planned);
     }
@@ -493,6 +504,9 @@ fn send_through(Planned { tier, mutation, answer, failed }: Planned) -> Sent {
     let write = Arc::clone(&mutation.write);
     let open = mutation.open.clone();
     let deadline = mutation.deadline;
+    let Some(mutation) = tier.core.take_at_once(mutation) else {
+        return Sent { tier, key, change, write, deadline, answer, open, failed, sending: None };
+    };
     let sending = match tier.address.try_send(Envelope::new(Message::Mutate(mutation))) {
         Ok(()) => None,
         Err(rejected) if rejected.reason == RejectReason::Full => {
@@ -545,7 +559,7 @@ fn all(results: Vec<Settled>) -> Result<()> {
     results.into_iter().try_for_each(|result| result.map(drop))
 }
 
-fn nothing() -> Settled {
+pub(super) fn nothing() -> Settled {
     Err(Error::new(ErrorKind::Unsupported, "every tier of the cache is read-only"))
 }
 

@@ -31,7 +31,7 @@ use crate::order::Order;
 use crate::planted::{Plant, planted};
 use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, RuntimeHandle, panic_message};
-use crate::value::{BackendLabel, DeleteStatus, Meta, Stamp};
+use crate::value::{BackendLabel, DeleteStatus, Entry, Meta, Stamp};
 
 pub(crate) struct TierCore {
     pub(super) this: Weak<Self>,
@@ -275,19 +275,33 @@ impl TierCore {
 
     /// Applies a job through the port, or queues it for a call. Never under the ledger's lock: what a port displaces
     /// is dropped here, and its destructor is the user's. The attempt is the key's until the job is finished, so
-    /// nothing else of the key comes between.
+    /// nothing else of the key comes between. What waited for it meanwhile is carried out next.
     pub(super) fn carry_out(self: &Arc<Self>, job: Job) {
         let Some(port) = &self.port else { return lock(&self.queue).push_write(job) };
-        let bytes = job.entry().map_or(0, |entry| entry.payload.weight());
-        Counters::add(&self.counters.bytes_written, bytes as u64);
-        let result = match job.entry() {
-            Some(entry) => contained(|| {
-                port.put(job.key().clone(), entry.clone());
-                Settlement::Applied
-            }),
-            None => contained(|| removed(port.remove(job.key()))),
-        };
-        self.finish(job, result);
+        let mut next = Some(job);
+        while let Some(job) = next {
+            // Two reads of a shared store may bring what another process replaced between them, in either order.
+            let is_older = |entry: &Entry| {
+                matches!(job.work, Work::Fill(_))
+                    && port.get(&job.key().probe()).is_some_and(|held| held.meta.stamp > entry.meta.stamp)
+                    && !planted(Plant::OlderFill)
+            };
+            let result = match job.entry() {
+                Some(entry) if contained(|| is_older(entry)).unwrap_or(false) => Ok(Settlement::Superseded),
+                entry => self.write_port(&**port, job.key(), entry),
+            };
+            next = self.conclude(job, result);
+        }
+    }
+
+    /// Stores an entry through the port, or removes the key.
+    pub(super) fn write_port(&self, port: &dyn Port, key: &CacheKey, entry: Option<&Entry>) -> Settled {
+        let Some(entry) = entry else { return contained(|| removed(port.remove(key))) };
+        Counters::add(&self.counters.bytes_written, entry.payload.weight() as u64);
+        contained(|| {
+            port.put(key.clone(), entry.clone());
+            Settlement::Applied
+        })
     }
 
     /// The caller's deadline passed, or nobody waits for this tier: the key is settled by quarantine, unless the
@@ -318,11 +332,6 @@ impl TierCore {
     pub(crate) fn fill(self: &Arc<Self>, fill: Fill) {
         if self.gate.is_bypassed() {
             return Counters::one(&self.counters.fills_dropped);
-        }
-        // Two reads of a shared store may bring what another process replaced between them, in either order.
-        let held = self.port.as_ref().and_then(|port| port.get(&fill.key.probe()));
-        if held.is_some_and(|held| held.meta.stamp > fill.entry.meta.stamp) && !planted(Plant::OlderFill) {
-            return Counters::one(&self.counters.fills_void);
         }
         // Under the lock, so that no mutation of the key can be announced between the check and the attempt, which
         // later ones wait for.
@@ -448,7 +457,8 @@ impl TierCore {
 
     /// Whether nothing that was sent before could still be applied.
     pub(super) fn is_quiet(&self) -> bool {
-        self.calls.load(Ordering::Acquire) == 0 && !lock(&self.queue).has_writes()
+        let is_writing = || self.port.is_some() && lock(&self.ledger).is_writing();
+        self.calls.load(Ordering::Acquire) == 0 && !lock(&self.queue).has_writes() && !is_writing()
     }
 
     /// Serves again, with everything up to `stamp` absent, unless an operator has bypassed the tier meanwhile.
@@ -490,6 +500,7 @@ impl TierCore {
 
     /// The cache has been shut down: nothing more is written.
     pub(crate) fn retire(&self) {
+        self.open_to_callers(false);
         self.retired.store(true, Ordering::SeqCst);
     }
 
@@ -502,7 +513,7 @@ impl TierCore {
     }
 }
 
-fn contained(call: impl FnOnce() -> Settlement) -> Settled {
+fn contained<R>(call: impl FnOnce() -> R) -> Result<R> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| backend_panic(&panic_message(&*panic)))
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Ledger {
     /// How many mutations wait.
     waiting: usize,
     attempts: Attempt,
+    /// Whether callers may carry out changes beside the actor: while it runs.
+    pub(super) open: bool,
     /// Whether the store is written through its port, under the ledger's lock.
     in_process: bool,
     /// Of a write-behind tier: what it has accepted and not yet applied.
@@ -69,6 +71,13 @@ pub(super) struct KeyState {
     pub(super) quarantine: Option<Box<Quarantine>>,
     /// In a write-behind tier: what the key shows until the store has it. Never beside a quarantine.
     pub(super) pending: Option<Box<Pending>>,
+}
+
+impl KeyState {
+    /// Whether nothing of the key is under way, nor to be made good.
+    fn is_free(&self) -> bool {
+        self.out.is_none() && self.waiting.is_empty() && self.quarantine.is_none() && self.pending.is_none()
+    }
 }
 
 /// Why a mutation is settled without being sent.
@@ -156,14 +165,43 @@ impl Ledger {
         None
     }
 
+    /// Begins an attempt of the announced mutation with this stamp, beside the actor, if nothing speaks against it: what
+    /// is not as simple as that arrives as a message.
+    pub(super) fn begin_at_once(&mut self, key: &CacheKey, stamp: Stamp) -> Option<Attempt> {
+        let attempt = self.attempts + 1;
+        let state = self.keys.get_mut(key).filter(|_| self.open && !self.bypassed)?;
+        let free = state.is_free() && (stamp.time > state.settled || planted(Plant::NoLedger));
+        if !free || (planted(Plant::DropMinted) && stamp.time < state.minted) {
+            return None;
+        }
+        state.out = Some(attempt);
+        self.attempts = attempt;
+        Some(attempt)
+    }
+
+    /// Ends such an attempt, which was confirmed. `false`, with nothing changed, if something has come between.
+    pub(super) fn end_at_once(&mut self, key: &CacheKey, attempt: Attempt, stamp: Stamp) -> bool {
+        let Some(state) = self.keys.get_mut(key) else { return false };
+        if state.out != Some(attempt) || !state.waiting.is_empty() || state.quarantine.is_some() {
+            return false;
+        }
+        state.out = None;
+        state.settled = state.settled.max(stamp.time);
+        state.users = state.users.saturating_sub(1);
+        if state.users == 0 && state.is_free() {
+            self.keys.remove(key);
+        }
+        true
+    }
+
+    /// Whether an attempt is out, of any key.
+    pub(super) fn is_writing(&self) -> bool {
+        self.keys.values().any(|state| state.out.is_some())
+    }
+
     /// A fill may be written now; at most one attempt is out, and nothing newer is on its way.
     pub(super) fn begin_fill(&mut self, key: &CacheKey) -> Option<Attempt> {
-        let free = self.keys.get(key).is_none_or(|state| {
-            state.out.is_none()
-                && state.waiting.is_empty()
-                && state.quarantine.is_none()
-                && state.pending.is_none()
-        });
+        let free = self.keys.get(key).is_none_or(KeyState::is_free);
         free.then(|| {
             let attempt = self.next_attempt();
             if !planted(Plant::FillNotOut) {
@@ -337,14 +375,7 @@ impl Ledger {
 
     /// Forgets the key if nothing of it is left.
     pub(super) fn tidy(&mut self, key: &CacheKey) {
-        let idle = |state: &KeyState| {
-            state.users == 0
-                && state.out.is_none()
-                && state.waiting.is_empty()
-                && state.quarantine.is_none()
-                && state.pending.is_none()
-        };
-        if self.keys.get(key).is_some_and(idle) {
+        if self.keys.get(key).is_some_and(|state| state.users == 0 && state.is_free()) {
             self.keys.remove(key);
         }
     }

@@ -162,8 +162,15 @@ impl TierCore {
         }
     }
 
-    /// Ends a job whose attempt returned in time or was never sent.
+    /// Ends a job whose attempt returned in time or was never sent, and sends what goes next for the key.
     pub(super) fn finish(self: &Arc<Self>, job: Job, result: Result<Settlement>) {
+        if let Some(next) = self.conclude(job, result) {
+            self.carry_out(next);
+        }
+    }
+
+    /// As [`finish`](Self::finish), giving back what goes next for the key.
+    pub(super) fn conclude(self: &Arc<Self>, job: Job, result: Result<Settlement>) -> Option<Job> {
         // First of all: when whoever waits is told, nothing older is left above.
         self.note_answer(job.key(), job.carried(), &result);
         let Job { work, attempt } = job;
@@ -174,6 +181,7 @@ impl TierCore {
             Work::Fill(fill) => {
                 Counters::one(match result {
                     Ok(Settlement::Outdated) | Err(_) => &self.counters.fills_dropped,
+                    Ok(Settlement::Superseded) => &self.counters.fills_void,
                     Ok(_) => &self.counters.fills,
                 });
                 let next = self.with_ledger(|ledger, done| ledger.complete_fill(&fill.key, attempt, done));
@@ -193,7 +201,7 @@ impl TierCore {
                 self.with_ledger(|ledger, done| ledger.brought(sending, attempt, result, at, done))
             }
         };
-        self.send_next(next);
+        next.map(|(mutation, attempt)| Job { work: Work::Mutation(mutation), attempt })
     }
 
     /// The deadline of a job's call passed. Its key is in quarantine from here on, until [`late`](Self::late).
