@@ -18,7 +18,7 @@ use super::core::{TierCore, lock};
 use super::counters::Counters;
 use super::ledger::Refusal;
 use super::message::{Change, Finished, Mutation, Settlement};
-use super::pending::{Moment, Verdict, overloaded};
+use super::pending::{Entrance, Moment, Verdict, overloaded};
 use super::queue::{Job, Work};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
@@ -182,7 +182,8 @@ impl TierCore {
                 let message = "the tier was cleared after this had begun";
                 Refusal::Quarantine(Error::new(ErrorKind::Unavailable, message))
             });
-            ledger.accept(mutation, refused, cleared, at, (waited, make_room), put, done)
+            let entrance = Entrance { refused, cleared, at, waited, make_room };
+            ledger.accept(mutation, entrance, put, done)
         });
         match verdict {
             Verdict::Taken(finished, None) => finished.answer(),

@@ -35,6 +35,19 @@ pub(super) struct Moment {
     pub(super) random: u64,
 }
 
+/// How a mutation comes to the queue.
+pub(super) struct Entrance {
+    /// Why it cannot be taken, if it cannot.
+    pub(super) refused: Option<Refusal>,
+    /// Whether a clear covers it.
+    pub(super) cleared: bool,
+    pub(super) at: Moment,
+    /// It has waited for room, and goes before those who have not.
+    pub(super) waited: bool,
+    /// The oldest gives way to it.
+    pub(super) make_room: bool,
+}
+
 /// What the queue says to a mutation.
 pub(super) enum Verdict {
     /// It is pending, and settled thereby; to be answered once it is written where the journal says so.
@@ -46,15 +59,11 @@ pub(super) enum Verdict {
 }
 
 impl Ledger {
-    /// Takes a mutation into the queue. `waited`: it has waited for room, and goes before those who have not.
-    /// `make_room`: the oldest gives way.
+    /// Takes a mutation into the queue, and has it `put` down where there is a journal.
     pub(super) fn accept(
         &mut self,
         mutation: Mutation,
-        refused: Option<Refusal>,
-        cleared: bool,
-        at: Moment,
-        (waited, make_room): (bool, bool),
+        Entrance { refused, cleared, at, waited, make_room }: Entrance,
         put: impl FnOnce(&CacheKey, Stamp, &Change) -> Option<Written>,
         done: &mut Vec<Finished>,
     ) -> Verdict {
