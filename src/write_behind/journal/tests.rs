@@ -1,6 +1,5 @@
 //! The journal on real files, on a runtime of plain threads.
 
-use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::{Condvar, LazyLock};
 
@@ -46,7 +45,9 @@ impl Runtime for Threads {
 
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
         let wait = deadline.since(self.now());
-        Box::pin(async move { drop(smol::Timer::after(wait).await) })
+        Box::pin(async move {
+            smol::Timer::after(wait).await;
+        })
     }
 
     fn now(&self) -> Instant {
