@@ -63,7 +63,7 @@ impl Backend for Store {
 async fn open(store: &Store, directory: &Path) -> tierkeep::Result<(Cache, Region<String, u64>)> {
     let runtime = RuntimeHandle::new(TokioRuntime::current());
     let letters = FileLetters::new(directory.join("letters.jsonl"), runtime.clone());
-    let retry = Retry::default().attempts(20).backoff(Duration::from_millis(5), Duration::from_millis(20));
+    let retry = Retry::default().attempts(8).backoff(Duration::from_millis(20), Duration::from_millis(80));
     let behind = WriteBehind::journal(directory.join("journal"), JournalSync::Always)
         .max_delay(Duration::from_millis(20))
         .retry(retry)
