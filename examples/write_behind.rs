@@ -12,8 +12,8 @@ use tierkeep::backend::async_trait;
 use tierkeep::runtime::RuntimeHandle;
 use tierkeep::write_behind::{FileLetters, JournalSync, Redriven, Retry, WriteBehind};
 use tierkeep::{
-    Backend, BackendResult, Cache, CacheKey, CacheValue, DeleteStatus, ErrorKind, MemoryBackend, Raw, Region,
-    Tier,
+    Backend, BackendResult, BreakerOptions, Cache, CacheKey, CacheValue, DeleteStatus, ErrorKind,
+    MemoryBackend, Raw, Region, Tier,
 };
 use tierkeep_tokio::TokioRuntime;
 
@@ -68,9 +68,11 @@ async fn open(store: &Store, directory: &Path) -> tierkeep::Result<(Cache, Regio
         .max_delay(Duration::from_millis(20))
         .retry(retry)
         .dead_letters(letters);
+    // A breaker would hold a store back that fails so often, as it should; here it would only take time.
+    let tier = Tier::new(store.clone()).label("store").breaker(BreakerOptions::disabled());
     let cache = Cache::builder(runtime)
         .tier(MemoryBackend::entries(1_000))
-        .tier(Tier::new(store.clone()).label("store").write_behind(behind))
+        .tier(tier.write_behind(behind))
         .build()
         .await?;
     let names = cache.region("name").no_expiry().build()?;
