@@ -12,8 +12,8 @@ use tierkeep::backend::async_trait;
 use tierkeep::runtime::RuntimeHandle;
 use tierkeep::write_behind::{FileLetters, JournalSync, Redriven, Retry, WriteBehind};
 use tierkeep::{
-    Backend, BackendResult, Cache, CacheKey, CacheValue, DeleteStatus, ErrorKind, MemoryBackend, Raw, Region,
-    Tier,
+    Backend, BackendResult, BreakerOptions, Cache, CacheKey, CacheValue, DeleteStatus, ErrorKind,
+    MemoryBackend, Raw, Region, Tier,
 };
 use tierkeep_tokio::TokioRuntime;
 
@@ -63,14 +63,16 @@ impl Backend for Store {
 async fn open(store: &Store, directory: &Path) -> tierkeep::Result<(Cache, Region<String, u64>)> {
     let runtime = RuntimeHandle::new(TokioRuntime::current());
     let letters = FileLetters::new(directory.join("letters.jsonl"), runtime.clone());
-    let retry = Retry::default().attempts(3).backoff(Duration::from_millis(5), Duration::from_millis(20));
+    let retry = Retry::default().attempts(8).backoff(Duration::from_millis(20), Duration::from_millis(80));
     let behind = WriteBehind::journal(directory.join("journal"), JournalSync::Always)
         .max_delay(Duration::from_millis(20))
         .retry(retry)
         .dead_letters(letters);
+    // A breaker would hold a store back that fails so often, as it should; here it would only take time.
+    let tier = Tier::new(store.clone()).label("store").breaker(BreakerOptions::disabled());
     let cache = Cache::builder(runtime)
         .tier(MemoryBackend::entries(1_000))
-        .tier(Tier::new(store.clone()).label("store").write_behind(behind))
+        .tier(tier.write_behind(behind))
         .build()
         .await?;
     let names = cache.region("name").no_expiry().build()?;

@@ -34,8 +34,7 @@ pub(super) fn encode(letter: &DeadLetter) -> Result<Vec<u8>> {
         accepted: letter.accepted,
         died: letter.died,
         reason: letter.reason.as_str().to_owned(),
-        // The key stands beside it.
-        error: letter.error.clone().map(|error| error.redacted().to_string()),
+        error: letter.error.as_ref().map(|error| error.message().to_owned()),
     };
     let mut bytes = serde_json::to_vec(&line)
         .map_err(|e| Error::new(ErrorKind::Encode, "a dead letter cannot be written").with_source(e))?;
