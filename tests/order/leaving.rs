@@ -85,6 +85,31 @@ pub(crate) fn a_set_dropped_at_any_await_leaves_nothing_behind() {
     }
 }
 
+/// The tier below has not been sent anything when its turn has not come: it forgets what it holds.
+#[test]
+pub(crate) fn a_set_dropped_while_the_tier_above_writes_leaves_nothing_older_below() {
+    for polls in 0..6 {
+        under(8, |rt| async move {
+            let (cache, region) = open(
+                builder(&rt)
+                    .tier(tier(&Gate::new("high")))
+                    .tier(MemoryBackend::entries(100))
+                    .write_policy(WritePolicy::Sequential),
+            )
+            .await;
+            put(&region, "k", "v1").await.unwrap();
+            dropped_after(polls, put(&region, "k", "v2")).await;
+            calm(&rt).await;
+            healed(&rt, &cache, "high").await;
+            healed(&rt, &cache, "memory").await;
+            let key = region.key("k");
+            let above = cache.get_from::<String>("high", &key).await.unwrap().map(|hit| hit.into_arc());
+            let below = cache.get_from::<String>("memory", &key).await.unwrap().map(|hit| hit.into_arc());
+            assert!(below.is_none() || below == above, "{above:?} over {below:?}");
+        });
+    }
+}
+
 #[test]
 pub(crate) fn a_reader_dropped_at_any_await_leaves_nothing_behind() {
     for polls in 0..8 {

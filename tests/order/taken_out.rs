@@ -40,7 +40,7 @@ fn each_rule_taken_out_is_caught_by_its_test() {
             Plant::LostOnRestart,
             interleavings::a_key_removed_while_the_lower_tier_is_down_is_not_read_through_it,
         ),
-        (Plant::LostOnRestart, leaving::a_set_dropped_at_any_await_leaves_nothing_behind),
+        (Plant::LostOnRestart, leaving::a_set_dropped_while_the_tier_above_writes_leaves_nothing_older_below),
         (Plant::RaceLoserShows, interleavings::a_race_loser_that_finishes_last_is_a_miss_until_it_has),
         (
             Plant::LateJoiner,
