@@ -19,7 +19,7 @@ use crate::key::{CacheKey, KeyProbe};
 use crate::observe::{Began, trace};
 use crate::order::Fence;
 use crate::planted::{Plant, planted};
-use crate::runtime::{Envelope, RejectReason};
+use crate::runtime::{ActorState, Envelope, RejectReason};
 use crate::tier::{Change, Counters, ErrorPolicy, Message, ReadOp, TierCore};
 use crate::value::{Entry, Meta, Object, Payload, Raw, Timestamp};
 
@@ -260,13 +260,18 @@ impl Engine {
         }
     }
 
-    /// Asks a tier's actor, within the tier's read deadline.
+    /// Asks a tier behind calls, through its actor's mailbox only where the actor does not run or is busy, within the tier's read deadline.
     pub(super) async fn ask(&self, tier: &RouteTier, key: &CacheKey) -> Result<Option<Entry>> {
         if !tier.serving {
             return Err(Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again"));
         }
         let (read, answer) = ReadOp::new(key.clone());
-        if let Err(rejected) = tier.address.try_send(Envelope::new(Message::Read(read))) {
+        // What waits in the mailbox came first.
+        let direct = tier.address.state() == ActorState::Running && tier.address.is_empty();
+        let read = if direct { tier.core.read_at_once(read) } else { Some(read) };
+        if let Some(read) = read
+            && let Err(rejected) = tier.address.try_send(Envelope::new(Message::Read(read)))
+        {
             return Err(rejection(rejected.reason));
         }
         let began = Began::now(&self.runtime);

@@ -26,10 +26,12 @@ pub use wall::system_wall;
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 
 use crate::value::Timestamp;
@@ -123,6 +125,11 @@ impl RuntimeHandle {
         let (task, handle) = task::guard(future);
         self.0.execute(Box::pin(task));
         handle
+    }
+
+    /// Spawns a task whose end nobody waits for: without a handle, so cheaper. A panic in it ends it and is dropped.
+    pub(crate) fn detach(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.0.execute(Box::pin(AssertUnwindSafe(future).catch_unwind().map(drop)));
     }
 
     /// Runs `job` on the blocking pool. The job runs to its end even if the handle is dropped or aborted.

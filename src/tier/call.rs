@@ -5,24 +5,25 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures_util::FutureExt;
-use futures_util::future::Either;
+use futures_util::future::{Either, poll_fn};
 
 use super::breaker::Admission;
 use super::core::{TierCore, backend_panic, lock, removed};
 use super::counters::Counters;
 use super::ledger::Attempt;
-use super::message::{ClearOp, ReadOp, Settlement};
+use super::message::{ClearOp, Settlement};
 use super::outdated::Carried;
-use super::queue::{Job, Work};
+use super::queue::{Job, Readers, Work};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::observe::{Began, trace};
 use crate::planted::{Plant, planted};
 use crate::runtime::panic_message;
-use crate::value::{Entry, Stamp};
+use crate::value::Stamp;
 
 /// A place among the calls in flight, and the count of those that have not returned. Given up on drop, whatever
 /// becomes of the task.
@@ -31,27 +32,29 @@ pub(super) struct Slot {
     reading: bool,
     placed: bool,
     counted: bool,
+    /// A reading call that has not yet taken its batch: no other one starts meanwhile.
+    starting: bool,
 }
 
 impl Slot {
     /// For a reading call whose place was taken under the queue's lock.
     pub(super) fn reading(core: &Arc<TierCore>) -> Self {
         core.call_began();
-        Self { core: Arc::clone(core), reading: true, placed: true, counted: true }
+        Self { core: Arc::clone(core), reading: true, placed: true, counted: true, starting: true }
     }
 
     /// For a writing call whose place was taken under the queue's lock.
     pub(super) fn writing(core: &Arc<TierCore>) -> Self {
         core.call_began();
-        Self { core: Arc::clone(core), reading: false, placed: true, counted: true }
+        Self { core: Arc::clone(core), reading: false, placed: true, counted: true, starting: false }
     }
 
     pub(super) fn reading_unsent(core: &Arc<TierCore>) -> Self {
-        Self { core: Arc::clone(core), reading: true, placed: true, counted: false }
+        Self { core: Arc::clone(core), reading: true, placed: true, counted: false, starting: false }
     }
 
     pub(super) fn writing_unsent(core: &Arc<TierCore>) -> Self {
-        Self { core: Arc::clone(core), reading: false, placed: true, counted: false }
+        Self { core: Arc::clone(core), reading: false, placed: true, counted: false, starting: false }
     }
 
     /// Gives the place to the next call.
@@ -60,6 +63,9 @@ impl Slot {
             let mut queue = lock(&self.core.queue);
             let calls = if self.reading { &mut queue.read_calls } else { &mut queue.write_calls };
             *calls = calls.saturating_sub(1);
+            if std::mem::take(&mut self.starting) {
+                queue.starting = false;
+            }
         }
     }
 }
@@ -74,16 +80,24 @@ impl Drop for Slot {
     }
 }
 
-/// Reads a batch of keys for those who wait for them.
-pub(super) async fn read(mut slot: Slot, batch: Vec<(CacheKey, Vec<ReadOp>)>, pass: Admission) {
+/// Reads a batch of keys for those who wait for them: what waits when the task has its turn, not when it is spawned.
+pub(super) async fn read(mut slot: Slot, pass: Admission) {
     let core = Arc::clone(&slot.core);
-    let (keys, readers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    if lock(&core.queue).gathers() {
+        // Those who were answered just now ask again before it is this task's turn once more.
+        yield_now().await;
+    }
+    slot.starting = false;
+    let (keys, readers) = core.take_reads();
+    if keys.is_empty() {
+        return;
+    }
     let results = match reopen(&core, &pass).await {
         Err(error) => vec![Err(error); keys.len()],
         Ok(()) => {
             core.meter.sending(true, keys.len());
             let began = Began::now(&core.runtime);
-            let callers = readers.iter().flatten().map(|reader| &reader.caller);
+            let callers = readers.iter().flat_map(Readers::iter).map(|reader| &reader.caller);
             let call =
                 trace::call("read", &core.label, keys.len(), callers, core.backend.read_entries(&keys));
             let call = AssertUnwindSafe(call).catch_unwind();
@@ -101,19 +115,21 @@ pub(super) async fn read(mut slot: Slot, batch: Vec<(CacheKey, Vec<ReadOp>)>, pa
     record(&core, pass, &results);
     slot.leave();
     for (readers, result) in readers.into_iter().zip(results) {
-        answer(readers, result);
+        readers.answer(result);
     }
 }
 
-fn answer(mut readers: Vec<ReadOp>, result: Result<Option<Entry>>) {
-    // The last one takes the result itself: with one reader nothing is cloned.
-    let last = readers.pop();
-    for reader in readers {
-        reader.answer(result.clone());
-    }
-    if let Some(last) = last {
-        last.answer(result);
-    }
+/// Lets the tasks that are ready have their turn.
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Stores or removes a batch of keys.

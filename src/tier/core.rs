@@ -240,6 +240,10 @@ impl TierCore {
     /// Takes a read into the queue. The actor sends it on when its mailbox has no more.
     pub(crate) fn enqueue_read(&self, read: ReadOp) {
         let pushed = lock(&self.queue).push_read(read);
+        self.queued_read(pushed);
+    }
+
+    pub(super) fn queued_read(&self, pushed: std::result::Result<bool, ReadOp>) {
         match pushed {
             Ok(false) => {}
             Ok(true) => Counters::one(&self.counters.joined_reads),

@@ -9,8 +9,8 @@ use super::call;
 use super::core::{TierCore, lock};
 use super::counters::Counters;
 use super::ledger::Attempt;
-use super::message::{Fill, Mutation, Settlement};
-use super::queue::{Job, Work};
+use super::message::{Fill, Mutation, ReadOp, Settlement};
+use super::queue::{Job, Readers, Work};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::planted::{Plant, planted};
@@ -20,13 +20,35 @@ use crate::value::Stamp;
 impl TierCore {
     /// Whether the actor may take more messages; otherwise its waker is kept.
     pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        let limit = self.options.batch_keys.saturating_mul(self.options.concurrency).saturating_mul(2);
+        let limit = self.room_limit();
         if lock(&self.queue).len() < limit {
             return Poll::Ready(());
         }
         self.room.register(cx.waker());
         // A call may have ended between the look and the registration.
         if lock(&self.queue).len() < limit { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// How much may be drained from the mailbox and not sent.
+    fn room_limit(&self) -> usize {
+        self.options.batch_keys.saturating_mul(self.options.concurrency).saturating_mul(2)
+    }
+
+    /// Takes a read in its caller's own task, without a message; gives it back where there is no room for it, so that
+    /// it waits in the mailbox like others. To be called while the actor runs and nothing waits there: reads need no
+    /// actor, and should it restart now, the next incarnation finds the queue as it is.
+    pub(crate) fn read_at_once(self: &Arc<Self>, read: ReadOp) -> Option<ReadOp> {
+        let limit = self.room_limit();
+        let pushed = {
+            let mut queue = lock(&self.queue);
+            if queue.len() >= limit {
+                return Some(read);
+            }
+            queue.push_read(read)
+        };
+        self.queued_read(pushed);
+        while self.send_reads() {}
+        None
     }
 
     /// Sends what waits, as far as calls may be in flight.
@@ -36,32 +58,43 @@ impl TierCore {
     }
 
     fn send_reads(self: &Arc<Self>) -> bool {
-        let batch = {
+        {
             let mut queue = lock(&self.queue);
-            if !queue.has_reads() || queue.read_calls >= self.options.concurrency {
+            if !queue.has_reads() || queue.starting || queue.read_calls >= self.options.concurrency {
                 return false;
             }
-            let batch = queue.take_reads(self.options.batch_keys);
-            queue.read_calls += usize::from(!batch.is_empty());
-            batch
-        };
-        if batch.is_empty() {
-            return true;
+            queue.read_calls += 1;
+            queue.starting = true;
         }
         match self.admit() {
-            Ok(pass) => {
-                Counters::one(&self.counters.read_calls);
-                Counters::add(&self.counters.read_keys, batch.len() as u64);
-                self.runtime.spawn(call::read(call::Slot::reading(self), batch, pass));
-            }
+            Ok(pass) => self.runtime.detach(call::read(call::Slot::reading(self), pass)),
             Err(error) => {
+                let (_, batch) = self.starting_reads();
                 drop(call::Slot::reading_unsent(self));
-                for reader in batch.into_iter().flat_map(|(_, readers)| readers) {
-                    reader.answer(Err(error.clone()));
+                for readers in batch {
+                    readers.answer(Err(error.clone()));
                 }
             }
         }
         true
+    }
+
+    /// What the call that is starting reads. If more waits, the next call starts.
+    pub(super) fn take_reads(self: &Arc<Self>) -> (Vec<CacheKey>, Vec<Readers>) {
+        let batch = self.starting_reads();
+        if !batch.0.is_empty() {
+            Counters::one(&self.counters.read_calls);
+            Counters::add(&self.counters.read_keys, batch.0.len() as u64);
+        }
+        while self.send_reads() {}
+        self.room.wake();
+        batch
+    }
+
+    fn starting_reads(&self) -> (Vec<CacheKey>, Vec<Readers>) {
+        let mut queue = lock(&self.queue);
+        queue.starting = false;
+        queue.take_reads(self.options.batch_keys)
     }
 
     fn send_writes(self: &Arc<Self>) -> bool {
@@ -128,15 +161,15 @@ impl TierCore {
     pub(crate) fn refuse_queued(self: &Arc<Self>) {
         let error = Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again");
         loop {
-            let (reads, writes) = {
+            let ((_, reads), writes) = {
                 let mut queue = lock(&self.queue);
                 (queue.take_reads(usize::MAX), queue.take_writes(usize::MAX, usize::MAX))
             };
             if reads.is_empty() && writes.is_empty() {
                 return;
             }
-            for reader in reads.into_iter().flat_map(|(_, readers)| readers) {
-                reader.answer(Err(error.clone()));
+            for readers in reads {
+                readers.answer(Err(error.clone()));
             }
             self.refuse(writes, &error);
         }

@@ -10,6 +10,7 @@ use super::ledger::Attempt;
 use super::message::{Change, Fill, Mutation, ReadOp};
 use super::outdated::Carried;
 use super::quarantine::Repair;
+use crate::error::Error;
 use crate::key::{CacheKey, KeyHash};
 use crate::observe::trace::Caller;
 use crate::value::{Entry, Stamp};
@@ -23,10 +24,54 @@ pub(super) struct Queue {
     reads: VecDeque<CacheKey>,
     /// Who waits for each of them. Only reads that are not yet sent are joined: one in flight may have been answered
     /// by the store before a mutation that completed before this read began.
-    readers: HashMap<CacheKey, Vec<ReadOp>, KeyHash>,
+    readers: HashMap<CacheKey, Readers, KeyHash>,
+    /// Whether a read call has been spawned that has not yet taken what waits.
+    pub(super) starting: bool,
+    /// How many keys the last read call took.
+    last_batch: usize,
     writes: VecDeque<Job>,
     pub(super) read_calls: usize,
     pub(super) write_calls: usize,
+}
+
+/// Those who wait for one key: mostly one, who needs no allocation.
+pub(super) struct Readers {
+    first: ReadOp,
+    others: Vec<ReadOp>,
+}
+
+impl Readers {
+    fn join(&mut self, read: ReadOp) -> Result<(), ReadOp> {
+        if self.others.len() == self.others.capacity() {
+            // Before it grows: those who have gone need no room.
+            self.others.retain(|reader| !reader.is_abandoned());
+        }
+        if self.others.len() >= MAX_JOINED {
+            return Err(read);
+        }
+        self.others.push(read);
+        Ok(())
+    }
+
+    /// Without those who have gone; `None`: all have.
+    fn staying(self) -> Option<Self> {
+        let Self { first, mut others } = self;
+        others.retain(|reader| !reader.is_abandoned());
+        let first = if first.is_abandoned() { others.pop()? } else { first };
+        Some(Self { first, others })
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &ReadOp> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    pub(super) fn answer(self, result: Result<Option<Entry>, Error>) {
+        for reader in self.others {
+            reader.answer(result.clone());
+        }
+        // With one reader nothing is cloned.
+        self.first.answer(result);
+    }
 }
 
 /// One key's part in a writing call.
@@ -110,18 +155,10 @@ impl Queue {
     /// Adds a read; returns whether it joined one that waits already, or gives it back if too many have joined.
     pub(super) fn push_read(&mut self, read: ReadOp) -> Result<bool, ReadOp> {
         if let Some(readers) = self.readers.get_mut(&read.key) {
-            if readers.len() == readers.capacity() {
-                // Before it grows: those who have gone need no room.
-                readers.retain(|reader| !reader.is_abandoned());
-            }
-            if readers.len() >= MAX_JOINED {
-                return Err(read);
-            }
-            readers.push(read);
-            return Ok(true);
+            return readers.join(read).map(|()| true);
         }
         self.reads.push_back(read.key.clone());
-        self.readers.insert(read.key.clone(), vec![read]);
+        self.readers.insert(read.key.clone(), Readers { first: read, others: Vec::new() });
         Ok(false)
     }
 
@@ -146,17 +183,23 @@ impl Queue {
     }
 
     /// The next read call: up to `limit` keys with those who wait for them. Readers who have gone are dropped.
-    pub(super) fn take_reads(&mut self, limit: usize) -> Vec<(CacheKey, Vec<ReadOp>)> {
-        let mut batch = Vec::with_capacity(limit.min(self.reads.len()));
-        while batch.len() < limit {
+    pub(super) fn take_reads(&mut self, limit: usize) -> (Vec<CacheKey>, Vec<Readers>) {
+        let size = limit.min(self.reads.len());
+        let mut batch = (Vec::with_capacity(size), Vec::with_capacity(size));
+        while batch.0.len() < limit {
             let Some(key) = self.reads.pop_front() else { break };
-            let mut readers = self.readers.remove(&key).unwrap_or_default();
-            readers.retain(|read| !read.is_abandoned());
-            if !readers.is_empty() {
-                batch.push((key, readers));
+            if let Some(readers) = self.readers.remove(&key).and_then(Readers::staying) {
+                batch.0.push(key);
+                batch.1.push(readers);
             }
         }
+        self.last_batch = batch.0.len();
         batch
+    }
+
+    /// Whether others are likely to ask in a moment: those whom the last call has answered, to begin with.
+    pub(super) fn gathers(&self) -> bool {
+        self.last_batch > 1
     }
 
     /// The next writing call: jobs of one kind (stores or removals) from the front, up to `limit` keys and `bytes`.
