@@ -19,7 +19,7 @@ use crate::key::{CacheKey, KeyProbe};
 use crate::observe::{Began, trace};
 use crate::order::Fence;
 use crate::planted::{Plant, planted};
-use crate::runtime::{ActorState, Envelope, RejectReason};
+use crate::runtime::{Envelope, RejectReason};
 use crate::tier::{Change, Counters, ErrorPolicy, Message, ReadOp, TierCore};
 use crate::value::{Entry, Meta, Object, Payload, Raw, Timestamp};
 
@@ -267,8 +267,7 @@ impl Engine {
         }
         let (read, answer) = ReadOp::new(key.clone());
         // What waits in the mailbox came first.
-        let direct = tier.address.state() == ActorState::Running && tier.address.is_empty();
-        let read = if direct { tier.core.read_at_once(read) } else { Some(read) };
+        let read = if tier.address.is_empty() { tier.core.read_at_once(read) } else { Some(read) };
         if let Some(read) = read
             && let Err(rejected) = tier.address.try_send(Envelope::new(Message::Read(read)))
         {

@@ -24,6 +24,7 @@ impl TierCore {
     /// [`is_idle`](Self::is_idle) knows of those that have begun.
     pub(crate) fn open_to_callers(&self, open: bool) {
         lock(&self.ledger).open = open && self.port.is_some() && self.behind.is_none();
+        lock(&self.queue).open = open;
     }
 
     /// Carries out the announced change of `write` here and now; gives it back if it has to go through the mailbox.
