@@ -265,11 +265,16 @@ impl Engine {
         if !tier.serving {
             return Err(Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again"));
         }
+        let began = Began::now(&self.runtime);
+        // Without a message, if the tier has nothing else to read.
+        if let Some(result) = tier.core.read_at_once(key).await {
+            tier.core.meter.read(began, &self.runtime);
+            return result;
+        }
         let (read, answer) = ReadOp::new(key.clone());
         if let Err(rejected) = tier.address.try_send(Envelope::new(Message::Read(read))) {
             return Err(rejection(rejected.reason));
         }
-        let began = Began::now(&self.runtime);
         let within = if planted(Plant::NoDeadline) { FAR } else { tier.core.options.read_deadline };
         let deadline = self.runtime.now().after(within);
         let answer = self.runtime.deadline(deadline, answer).await;

@@ -20,9 +20,10 @@ use crate::runtime::host::drop_quietly;
 use crate::value::Stamp;
 
 impl TierCore {
-    /// Whether callers may carry out changes themselves: while the actor runs. Once this has said no, none begins, and
+    /// Whether callers may read, and carry out changes, themselves: while the actor runs. Once this has said no, none begins, and
     /// [`is_idle`](Self::is_idle) knows of those that have begun.
     pub(crate) fn open_to_callers(&self, open: bool) {
+        self.running.store(open, Ordering::Release);
         lock(&self.ledger).open = open && self.port.is_some() && self.behind.is_none();
     }
 

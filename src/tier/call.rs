@@ -1,10 +1,12 @@
-//! Calls to the backend: each in its own task, so that a hanging one holds up nothing but itself.
+//! Calls to the backend: each in its own task, so that a hanging one holds up nothing but itself; a lone read in that of
+//! its reader, who waits for nothing else.
 //!
 //! A call that passes its deadline answers for its keys with a timeout and gives its place to the next one, but is
 //! kept: until it returns, or its residual time is over, its keys stay in quarantine.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 use futures_util::future::Either;
@@ -19,6 +21,7 @@ use super::queue::{Job, Work};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
+use crate::observe::trace::Caller;
 use crate::observe::{Began, trace};
 use crate::planted::{Plant, planted};
 use crate::runtime::panic_message;
@@ -78,14 +81,25 @@ impl Drop for Slot {
 pub(super) async fn read(mut slot: Slot, batch: Vec<(CacheKey, Vec<ReadOp>)>, pass: Admission) {
     let core = Arc::clone(&slot.core);
     let (keys, readers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    let results = match reopen(&core, &pass).await {
+    let results = read_keys(&core, &keys, readers.iter().flatten().map(|reader| &reader.caller), pass).await;
+    slot.leave();
+    for (readers, result) in readers.into_iter().zip(results) {
+        answer(readers, result);
+    }
+}
+
+async fn read_keys(
+    core: &Arc<TierCore>,
+    keys: &[CacheKey],
+    callers: impl Iterator<Item = &Caller>,
+    pass: Admission,
+) -> Vec<Result<Option<Entry>>> {
+    let results = match reopen(core, &pass).await {
         Err(error) => vec![Err(error); keys.len()],
         Ok(()) => {
             core.meter.sending(true, keys.len());
             let began = Began::now(&core.runtime);
-            let callers = readers.iter().flatten().map(|reader| &reader.caller);
-            let call =
-                trace::call("read", &core.label, keys.len(), callers, core.backend.read_entries(&keys));
+            let call = trace::call("read", &core.label, keys.len(), callers, core.backend.read_entries(keys));
             let call = AssertUnwindSafe(call).catch_unwind();
             // A read that is dropped has no effect, so a late one is simply dropped.
             let called =
@@ -98,10 +112,32 @@ pub(super) async fn read(mut slot: Slot, batch: Vec<(CacheKey, Vec<ReadOp>)>, pa
             }
         }
     };
-    record(&core, pass, &results);
-    slot.leave();
-    for (readers, result) in readers.into_iter().zip(results) {
-        answer(readers, result);
+    record(core, pass, &results);
+    results
+}
+
+impl TierCore {
+    /// Reads a key in the caller's own task, if the actor runs and nothing else is being read: what comes meanwhile
+    /// gathers in the queue, as behind any call. `None`: it has to go through the mailbox. Cancel-safe.
+    pub(crate) async fn read_at_once(self: &Arc<Self>, key: &CacheKey) -> Option<Result<Option<Entry>>> {
+        let mut slot = {
+            let mut queue = lock(&self.queue);
+            if queue.has_reads() || queue.read_calls > 0 || !self.running.load(Ordering::Acquire) {
+                return None;
+            }
+            queue.read_calls += 1;
+            Slot::reading(self)
+        };
+        let pass = match self.admit() {
+            Ok(pass) => pass,
+            Err(error) => return Some(Err(error)),
+        };
+        Counters::one(&self.counters.read_calls);
+        Counters::one(&self.counters.read_keys);
+        let caller = Caller::here();
+        let mut results = read_keys(self, std::slice::from_ref(key), std::iter::once(&caller), pass).await;
+        slot.leave();
+        results.pop()
     }
 }
 

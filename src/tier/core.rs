@@ -72,6 +72,8 @@ pub(crate) struct TierCore {
     pub(super) repairing: AtomicBool,
     /// Told when the breaker closes, so that what is quarantined need not wait for the next round of repair.
     pub(super) healed: Event,
+    /// Whether the actor runs.
+    pub(super) running: AtomicBool,
     pub(super) retired: AtomicBool,
     /// Rounds of repair in a row in which something failed.
     pub(super) repair_streak: AtomicU32,
@@ -132,6 +134,7 @@ impl TierCore {
             calls: AtomicUsize::new(0),
             repairing: AtomicBool::new(false),
             healed: Event::new(),
+            running: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             repair_streak: AtomicU32::new(0),
             repair_failed: AtomicBool::new(false),
