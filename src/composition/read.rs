@@ -265,6 +265,7 @@ impl Engine {
         if !tier.serving {
             return Err(Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again"));
         }
+        let began = Began::now(&self.runtime);
         let (read, answer) = ReadOp::new(key.clone());
         // What waits in the mailbox came first.
         let read = if tier.address.is_empty() { tier.core.read_at_once(read) } else { Some(read) };
@@ -273,7 +274,6 @@ impl Engine {
         {
             return Err(rejection(rejected.reason));
         }
-        let began = Began::now(&self.runtime);
         let within = if planted(Plant::NoDeadline) { FAR } else { tier.core.options.read_deadline };
         let deadline = self.runtime.now().after(within);
         let answer = self.runtime.deadline(deadline, answer).await;
