@@ -266,7 +266,9 @@ impl Backlog {
     /// Notes when a change was accepted that gets old, and forgets when the one was that it replaces.
     pub(super) fn note_age(&mut self, old: Option<(Instant, Seq)>, new: Option<(Instant, Seq)>) {
         if self.retry.age.is_some() {
-            old.inspect(|old| _ = self.ages.remove(old));
+            if let Some(old) = old {
+                self.ages.remove(&old);
+            }
             self.ages.extend(new);
         }
     }
