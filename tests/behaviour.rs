@@ -86,6 +86,8 @@ mod behaviour {
                     every_read_sees_what_is_pending
                     of_several_writes_of_a_key_the_newest_is_sent
                     writes_go_in_batches
+                    full_batches_wait_for_newer_values_too
+                    a_queue_that_is_more_than_half_full_waits_no_longer
                     a_lone_write_goes_after_the_delay
                     a_clear_takes_what_is_pending
                     a_failed_write_is_tried_again
@@ -95,10 +97,15 @@ mod behaviour {
                     a_full_queue_blocks_no_longer_than_it_says
                     a_full_queue_writes_through
                     a_full_queue_drops_the_oldest
+                    letters_that_wait_weigh_no_more_than_the_queue_may
                     a_poison_entry_stands_alone_in_the_end
                     a_poison_key_among_many_delays_the_others_by_less_than_a_retry
                     a_store_away_for_longer_than_the_queue_holds
                     an_open_breaker_pauses_the_drain
+                    a_poison_key_alone_dies_though_it_is_every_probe
+                    a_store_that_does_not_answer_kills_nothing_by_its_probes
+                    another_key_than_the_failing_one_is_the_probe
+                    what_gets_too_old_while_the_breaker_is_open_is_given_up
                     a_shutdown_drains
                     a_shutdown_with_the_store_away_hands_out_letters
                     an_older_attempt_that_hangs_is_waited_for

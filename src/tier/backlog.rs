@@ -108,12 +108,18 @@ pub(crate) struct Backlog {
     pub(super) batch_bytes: usize,
     pub(super) max_delay: Duration,
     retry: Retry,
+    journaled: bool,
     /// Every pending key, oldest first.
     pub(super) order: BTreeMap<Seq, CacheKey>,
-    pub(super) fresh: BTreeSet<Seq>,
+    /// By since when they wait.
+    pub(super) fresh: BTreeSet<(Instant, Seq)>,
     fresh_bytes: usize,
+    /// Whether the task was told that the fresh ones are ripe, since it last took some.
+    pub(super) told_ripe: bool,
     /// By when they are due.
     pub(super) retries: BTreeSet<(Instant, Seq)>,
+    /// By when they were accepted, where they are given up at an age.
+    ages: BTreeSet<(Instant, Seq)>,
     pub(super) bytes: usize,
     /// Keys on their way to the store.
     pub(super) in_flight: usize,
@@ -151,10 +157,13 @@ impl Backlog {
             batch_bytes: options.batch_bytes,
             max_delay: options.max_delay,
             retry: options.retry,
+            journaled: options.is_journaled(),
             order: BTreeMap::new(),
             fresh: BTreeSet::new(),
             fresh_bytes: 0,
+            told_ripe: false,
             retries: BTreeSet::new(),
+            ages: BTreeSet::new(),
             bytes: 0,
             in_flight: 0,
             next: 0,
@@ -194,11 +203,14 @@ impl Backlog {
         self.unplace(pending);
         match place {
             Place::Fresh => {
-                // The task is woken for the first one, whose time it has to watch, and when they need wait no longer.
-                let ripe = self.is_ripe(None, pending.since);
-                self.fresh.insert(pending.seq);
+                // The task is woken for the first one, whose time it has to watch, and when they need wait no longer: not
+                // for each that comes after.
+                let own = (pending.since, pending.seq);
+                self.fresh.insert(own);
                 self.fresh_bytes += pending.change.weight();
-                self.effects.wake |= self.fresh.len() == 1 || (!ripe && self.is_ripe(None, pending.since));
+                let ripe = self.is_ripe(pending.since);
+                self.effects.wake |= self.fresh.first() == Some(&own) || (ripe && !self.told_ripe);
+                self.told_ripe |= ripe;
             }
             Place::Retry => {
                 self.retries.insert((pending.due, pending.seq));
@@ -214,7 +226,7 @@ impl Backlog {
     pub(super) fn unplace(&mut self, pending: &mut Pending) {
         match pending.place {
             Place::Fresh => {
-                self.fresh.remove(&pending.seq);
+                self.fresh.remove(&(pending.since, pending.seq));
                 self.fresh_bytes -= pending.change.weight();
             }
             Place::Retry => {
@@ -226,11 +238,62 @@ impl Backlog {
         pending.place = Place::Held;
     }
 
-    /// Whether the fresh ones need wait no longer.
-    pub(super) fn is_ripe(&self, oldest: Option<Instant>, now: Instant) -> bool {
-        self.fresh.len() >= self.batch_keys
-            || self.fresh_bytes >= self.batch_bytes
-            || oldest.is_some_and(|since| since.after(self.max_delay) <= now)
+    /// Weighs a fresh one anew, whose change was replaced where it stands.
+    pub(super) fn reweigh(&mut self, place: Place, old: usize, new: usize) {
+        self.bytes = self.bytes - old + new;
+        if place == Place::Fresh {
+            self.fresh_bytes = self.fresh_bytes - old + new;
+        }
+    }
+
+    /// Whether the fresh ones need wait no longer: the oldest has waited out its delay, or room gets short. How many they
+    /// are is no reason by itself, or nothing would be coalesced when it matters, under load.
+    pub(super) fn is_ripe(&self, now: Instant) -> bool {
+        let waited = self.fresh.first().is_some_and(|(since, _)| since.after(self.max_delay) <= now);
+        // Whole batches as long as something is on its way, whose return brings us here again.
+        let worthwhile = self.in_flight == 0
+            || self.fresh.len() >= self.batch_keys
+            || self.fresh_bytes >= self.batch_bytes;
+        waited || (worthwhile && self.is_pressed())
+    }
+
+    /// Whether room gets short: the fresh ones alone take more than half of it, or nothing is left.
+    fn is_pressed(&self) -> bool {
+        let half = self.fresh.len() > self.entries / 2 || self.fresh_bytes > self.limit / 2;
+        half || self.waiters > 0 || self.is_full()
+    }
+
+    /// Notes when a change was accepted that gets old, and forgets when the one was that it replaces.
+    pub(super) fn note_age(&mut self, old: Option<(Instant, Seq)>, new: Option<(Instant, Seq)>) {
+        if self.retry.age.is_some() {
+            if let Some(old) = old {
+                self.ages.remove(&old);
+            }
+            self.ages.extend(new);
+        }
+    }
+
+    /// Changes that are too old, oldest first.
+    pub(super) fn aged(&self, now: Instant) -> impl Iterator<Item = Seq> {
+        let age = self.retry.age;
+        let old = self
+            .ages
+            .iter()
+            .take_while(move |(accepted, _)| age.is_some_and(|age| now.since(*accepted) >= age));
+        old.map(|&(_, seq)| seq)
+    }
+
+    /// When the next change is too old.
+    pub(super) fn next_aged(&self, now: Instant) -> Option<Instant> {
+        let age = self.retry.age?;
+        self.ages.iter().map(|(accepted, _)| accepted.after(age)).find(|&due| due > now)
+    }
+
+    /// A change is over: no journal need keep it.
+    pub(super) fn settle(&mut self, key: &CacheKey, stamp: Stamp) {
+        if self.journaled {
+            self.effects.settled.push((key.clone(), stamp));
+        }
     }
 
     /// How long a key waits that has failed so often.

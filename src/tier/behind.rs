@@ -109,7 +109,7 @@ impl Behind {
     pub(super) fn new(options: WriteBehindOptions, runtime: &RuntimeHandle, outbox: &Arc<Outbox>) -> Self {
         let keeper = Arc::default();
         Self {
-            letters: Letters::new(Arc::clone(&options.sink), runtime, outbox, &keeper),
+            letters: Letters::new(&options, runtime, outbox, &keeper),
             keeper,
             options,
             wake: Event::new(),
@@ -285,10 +285,8 @@ impl TierCore {
             queue.write_calls += 1;
         }
         let hurry = behind.hurry.load(Ordering::Relaxed) > 0;
-        // What finds out whether the store has healed is one key, not a batch.
-        let most = if closed { usize::MAX } else { 1 };
         let hidden = self.hidden.load(Ordering::Acquire);
-        let batch = lock(&self.ledger).take_batch(now, most, hurry, hidden);
+        let batch = lock(&self.ledger).take_batch(now, !closed, hurry, hidden);
         if batch.is_empty() || self.port.is_some() {
             drop(call::Slot::writing_unsent(self));
             let sent = !batch.is_empty();
@@ -359,8 +357,11 @@ impl TierCore {
         let now = self.runtime.now();
         let Some(behind) = &self.behind else { return now.after(LOOK) };
         let hurry = behind.hurry.load(Ordering::Relaxed) > 0;
-        let due = lock(&self.ledger).next_due(hurry);
-        match due {
+        let (due, aged) = {
+            let ledger = lock(&self.ledger);
+            (ledger.next_due(hurry), ledger.backlog.as_ref().and_then(|backlog| backlog.next_aged(now)))
+        };
+        let until = match due {
             Some(due) if due > now => due,
             // Due, and yet not sent: the breaker says until when, or a call that returns wakes it.
             Some(_) => {
@@ -368,6 +369,19 @@ impl TierCore {
                 if paused > now { paused.min(now.after(LOOK)) } else { now.after(LOOK) }
             }
             None => now.after(LOOK),
+        };
+        match aged {
+            Some(aged) if self.breaker.state() != BreakerState::Closed => until.min(aged),
+            _ => until,
+        }
+    }
+
+    /// While the breaker holds everything back, nothing fails either: what gets too old meanwhile is given up here.
+    fn give_up_aged(self: &Arc<Self>) {
+        let limited = self.behind.as_ref().is_some_and(|behind| behind.options.retry.age.is_some());
+        if limited && self.breaker.state() != BreakerState::Closed {
+            let at = self.moment();
+            self.with_ledger(|ledger, _| ledger.give_up_aged(at));
         }
     }
 
@@ -526,6 +540,8 @@ impl Waiter {
         if let Some(backlog) = &mut lock(&core.ledger).backlog {
             backlog.waiters += 1;
         }
+        // Nothing waits for its delay any more.
+        core.wake_behind();
         Self(Arc::clone(core))
     }
 }
@@ -591,6 +607,7 @@ async fn run(core: Weak<TierCore>) {
                     return;
                 }
             }
+            core.give_up_aged();
             core.pump();
             (core.runtime.clone(), core.drain_wait(), wake)
         };

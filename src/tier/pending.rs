@@ -130,30 +130,22 @@ impl Ledger {
             state.settled = state.settled.max(stamp.time);
         }
         backlog.counts.accepted += 1;
-        backlog.bytes += change.weight();
         if let Some(pending) = &mut state.pending {
-            let place = pending.place;
-            // Weighed anew at its place; where it is out, it stays so.
-            if !matches!(place, Place::Out(_)) {
-                backlog.unplace(pending);
-            }
             backlog.counts.superseded += 1;
-            backlog.effects.settled.push((key.clone(), pending.stamp));
+            backlog.settle(key, pending.stamp);
             let held = match &pending.change {
                 Change::Set(entry) => !entry.meta.is_expired(at.wall),
                 Change::Remove => false,
             };
-            let mut old = change;
+            let (mut old, weight) = (change, pending.change.weight());
             if !planted(Plant::CoalescesOldest) {
                 std::mem::swap(&mut pending.change, &mut old);
             }
-            backlog.bytes -= old.weight();
+            backlog.reweigh(pending.place, weight, pending.change.weight());
             self.dropped.push(old);
+            backlog.note_age(Some((pending.accepted.0, pending.seq)), Some((at.now, pending.seq)));
             (pending.stamp, pending.accepted) = (stamp, (at.now, at.wall));
             (pending.attempts, pending.error) = (0, None);
-            if !matches!(place, Place::Out(_)) {
-                backlog.place(pending, place);
-            }
             if planted(Plant::PendingOvertakesLate) {
                 pending.late.clear();
                 let place = if pending.place == Place::Held { Place::Retry } else { pending.place };
@@ -161,6 +153,7 @@ impl Ledger {
             }
             return held;
         }
+        backlog.bytes += change.weight();
         let mut pending = Box::new(Pending {
             stamp,
             change,
@@ -178,6 +171,7 @@ impl Ledger {
         if planted(Plant::PendingOvertakesLate) {
             pending.late.clear();
         }
+        backlog.note_age(None, Some((at.now, pending.seq)));
         if state.out.is_none() && pending.late.is_empty() {
             backlog.place(&mut pending, Place::Fresh);
         }
@@ -233,20 +227,30 @@ impl Ledger {
         Some((pending.stamp, pending.change.clone()))
     }
 
-    /// The next batch to be sent: up to `most` keys that may go together. `hurry`: what is fresh waits no longer.
+    /// The next batch to be sent: keys that may go together, or one if it is to find out whether the store has healed.
+    /// `hurry`: what is fresh waits no longer.
     pub(super) fn take_batch(
         &mut self,
         now: Instant,
-        most: usize,
+        probing: bool,
         hurry: bool,
         hidden: u64,
     ) -> Vec<(Sending, Attempt)> {
-        let Some(backlog) = &self.backlog else { return Vec::new() };
-        let most = most.min(backlog.batch_keys);
+        let Some(backlog) = &mut self.backlog else { return Vec::new() };
+        backlog.told_ripe = false;
+        let most = if probing { 1 } else { backlog.batch_keys };
         let due = backlog.retries.range(..=(now, Seq::MAX)).map(|&(_, seq)| seq);
-        let ripe = hurry || backlog.is_ripe(self.oldest_fresh(), now);
-        let fresh = backlog.fresh.iter().copied().filter(|_| ripe);
-        let candidates: Vec<Seq> = due.chain(fresh).take(most.saturating_mul(LOOK_AHEAD)).collect();
+        let ripe = hurry || backlog.is_ripe(now);
+        let fresh = backlog.fresh.iter().map(|&(_, seq)| seq).filter(|_| ripe);
+        let look = backlog.batch_keys.saturating_mul(LOOK_AHEAD);
+        let mut candidates: Vec<Seq> = due.take(look).chain(fresh.take(look)).collect();
+        if probing {
+            // What has never failed alone says more of the store than what has, which may be the reason of its failures.
+            candidates.sort_by_key(|seq| {
+                let pending = backlog.order.get(seq).and_then(|key| self.keys.get(key)?.pending.as_ref());
+                pending.map_or(u32::MAX, |pending| pending.failures)
+            });
+        }
         let mut batch: Vec<(Sending, Attempt)> = Vec::new();
         let (mut cap, mut bytes) = (most, 0);
         for seq in candidates {
@@ -283,18 +287,12 @@ impl Ledger {
         batch
     }
 
-    fn oldest_fresh(&self) -> Option<Instant> {
-        let backlog = self.backlog.as_ref()?;
-        let key = backlog.order.get(backlog.fresh.first()?)?;
-        Some(self.keys.get(key)?.pending.as_ref()?.since)
-    }
-
     /// When there is something to send, as far as that depends on time.
     pub(super) fn next_due(&self, hurry: bool) -> Option<Instant> {
         let backlog = self.backlog.as_ref()?;
         let retry = backlog.retries.first().map(|&(due, _)| due);
-        let fresh = self.oldest_fresh().map(|since| {
-            let ripe = hurry || backlog.is_ripe(None, since);
+        let fresh = backlog.fresh.first().map(|&(since, _)| {
+            let ripe = hurry || backlog.is_ripe(since);
             if ripe { since } else { since.after(backlog.max_delay) }
         });
         retry.into_iter().chain(fresh).min()
@@ -388,10 +386,11 @@ impl Ledger {
         }
         // A newer one took its place meanwhile, which starts afresh.
         backlog.order.remove(&pending.seq);
+        let old = (pending.accepted.0, pending.seq);
         pending.seq = backlog.enter(key);
+        backlog.note_age(Some(old), Some((pending.accepted.0, pending.seq)));
         pending.since = pending.accepted.0;
         (pending.failures, pending.cap) = (0, backlog.batch_keys);
-        backlog.effects.wake = true;
     }
 
     /// An attempt failed. Whoever failed with others goes again at once, in a smaller batch, until the failing one stands
@@ -406,6 +405,9 @@ impl Ledger {
     ) {
         let Some((backlog, pending)) = self.sent(key, attempt) else { return };
         backlog.unplace(pending);
+        // A probe says how the store fares. But what the store itself answers about a single change, it may say of this
+        // one alone; otherwise one that fails for ever, alone in the queue, would be every probe and never die.
+        let own = !probe || !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
         if size > 1 {
             backlog.counts.splits += 1;
             pending.cap = size.div_ceil(2);
@@ -415,14 +417,27 @@ impl Ledger {
             }
             return;
         }
+        // From here on it is no company for others, which it would hold up.
+        pending.cap = 1;
         pending.failures = pending.failures.saturating_add(1);
         pending.due = at.now.after(backlog.backoff(pending.failures, at.random));
         pending.error = Some(error);
         backlog.counts.retries += 1;
-        // A probe says how the store fares, not what is wrong with this key.
-        pending.attempts += u32::from(!probe);
-        if let Some(reason) = backlog.verdict(pending, at.now).filter(|_| !probe) {
+        pending.attempts += u32::from(own);
+        if let Some(reason) = backlog.verdict(pending, at.now) {
             self.give_up(key, reason, at.wall);
+        }
+    }
+
+    /// Gives up what is too old while nothing can be sent, but for what is on its way.
+    pub(super) fn give_up_aged(&mut self, at: Moment) {
+        let Some(backlog) = &self.backlog else { return };
+        let aged: Vec<_> = backlog.aged(at.now).filter_map(|seq| backlog.order.get(&seq).cloned()).collect();
+        for key in aged {
+            let pending = self.keys.get(&key).and_then(|state| state.pending.as_ref());
+            if pending.is_some_and(|pending| !pending.is_out()) {
+                self.give_up(&key, DeadReason::Age, at.wall);
+            }
         }
     }
 
@@ -520,9 +535,10 @@ impl Ledger {
         };
         backlog.unplace(&mut pending);
         backlog.order.remove(&pending.seq);
+        backlog.note_age(Some((pending.accepted.0, pending.seq)), None);
         backlog.bytes -= pending.change.weight();
         backlog.effects.drained = backlog.order.is_empty();
-        backlog.effects.settled.push((key.clone(), pending.stamp));
+        backlog.settle(key, pending.stamp);
         backlog.effects.left += 1;
         let Pending { change, late, .. } = *pending;
         self.dropped.push(change);

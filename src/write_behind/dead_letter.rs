@@ -42,7 +42,8 @@ pub struct DeadLetter {
 pub enum DeadReason {
     /// It failed as often as [`Retry::attempts`](super::Retry::attempts) says.
     Attempts,
-    /// It failed when it was older than [`Retry::age`](super::Retry::age) says.
+    /// It failed when it was older than [`Retry::age`](super::Retry::age) says, or got that old while the breaker was
+    /// open.
     Age,
     /// It made room for a newer one, as [`Overload::DropOldest`](super::Overload::DropOldest) says.
     Overload,
@@ -63,6 +64,11 @@ impl DeadReason {
 }
 
 impl DeadLetter {
+    /// What its value weighs, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        self.entry.as_ref().map_or(0, |entry| entry.payload.weight())
+    }
+
     /// A letter made by hand (read back from a file, say): `frame` is what [`frame`](Self::frame) gave, `None` a
     /// removal.
     ///

@@ -10,12 +10,14 @@ use futures_util::FutureExt;
 
 use super::dead_letter::{DeadLetter, DeadLetterSink};
 use super::keeper::Keeper;
+use super::options::WriteBehindOptions;
 use crate::observe::{EventKind, Outbox};
 use crate::runtime::RuntimeHandle;
 
-/// Letters that wait for the sink. A letter beyond takes the place of the oldest, which counts as undelivered.
+/// Letters that wait for the sink, beside the bound in bytes. A letter beyond takes the place of the oldest, which
+/// counts as undelivered.
 const MAX_WAITING: usize = 16_384;
-/// Letters kept that the sink did not take.
+/// Letters kept that the sink did not take, beside the bound in bytes.
 const MAX_UNDELIVERED: usize = 1024;
 /// How long the sink may take for one.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,6 +27,8 @@ pub(crate) struct Letters {
     sink: Arc<dyn DeadLetterSink>,
     runtime: RuntimeHandle,
     outbox: Arc<Outbox>,
+    /// What letters that wait may weigh, and those that the sink did not take: each as much as the queue.
+    bytes: usize,
     /// Keeps a letter's write until the letter was delivered: one that was not is pending again after a restart.
     keeper: Arc<Keeper>,
     state: Mutex<State>,
@@ -34,23 +38,58 @@ pub(crate) struct Letters {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<DeadLetter>,
+    waiting: Row,
     /// Whether a task delivers them.
     delivering: bool,
-    undelivered: VecDeque<DeadLetter>,
+    undelivered: Row,
     delivered_total: u64,
     undelivered_total: u64,
 }
 
+/// Letters in their order, and what they weigh.
+#[derive(Default)]
+struct Row {
+    letters: VecDeque<DeadLetter>,
+    bytes: usize,
+}
+
+impl Row {
+    fn push(&mut self, letter: DeadLetter) {
+        self.bytes += letter.weight();
+        self.letters.push_back(letter);
+    }
+
+    fn pop(&mut self) -> Option<DeadLetter> {
+        let letter = self.letters.pop_front()?;
+        self.bytes -= letter.weight();
+        Some(letter)
+    }
+
+    /// Takes out the oldest if they are too many or too heavy. One alone may weigh what it likes.
+    fn pop_beyond(&mut self, most: usize, bytes: usize) -> Option<DeadLetter> {
+        let beyond = self.letters.len() > most || (self.bytes > bytes && self.letters.len() > 1);
+        if beyond { self.pop() } else { None }
+    }
+}
+
 impl Letters {
     pub(crate) fn new(
-        sink: Arc<dyn DeadLetterSink>,
+        options: &WriteBehindOptions,
         runtime: &RuntimeHandle,
         outbox: &Arc<Outbox>,
         keeper: &Arc<Keeper>,
     ) -> Arc<Self> {
         let (runtime, outbox, keeper) = (runtime.clone(), Arc::clone(outbox), Arc::clone(keeper));
-        Arc::new(Self { sink, runtime, outbox, keeper, state: Mutex::default(), delivered: Event::new() })
+        let (sink, bytes) = (Arc::clone(&options.sink), options.bytes);
+        Arc::new(Self {
+            sink,
+            runtime,
+            outbox,
+            bytes,
+            keeper,
+            state: Mutex::default(),
+            delivered: Event::new(),
+        })
     }
 
     /// Takes letters on their way. Under no lock.
@@ -63,9 +102,8 @@ impl Letters {
         }
         let start = {
             let mut state = self.lock();
-            state.waiting.extend(letters);
-            while state.waiting.len() > MAX_WAITING {
-                let Some(letter) = state.waiting.pop_front() else { break };
+            letters.into_iter().for_each(|letter| state.waiting.push(letter));
+            while let Some(letter) = state.waiting.pop_beyond(MAX_WAITING, self.bytes) {
                 self.keep(&mut state, letter);
             }
             !std::mem::replace(&mut state.delivering, true)
@@ -81,7 +119,7 @@ impl Letters {
         loop {
             let letter = {
                 let mut state = self.lock();
-                let Some(letter) = state.waiting.front().cloned() else {
+                let Some(letter) = state.waiting.letters.front().cloned() else {
                     state.delivering = false;
                     break;
                 };
@@ -96,9 +134,9 @@ impl Letters {
             {
                 let mut state = self.lock();
                 // It may have made room for newer ones meanwhile, and been counted then.
-                let first = state.waiting.front();
+                let first = state.waiting.letters.front();
                 if first.is_some_and(|first| first.stamp == letter.stamp && first.key == letter.key) {
-                    state.waiting.pop_front();
+                    state.waiting.pop();
                     match taken {
                         true => state.delivered_total += 1,
                         false => self.keep(&mut state, letter),
@@ -114,10 +152,8 @@ impl Letters {
     fn keep(&self, state: &mut State, letter: DeadLetter) {
         state.undelivered_total += 1;
         self.outbox.note(EventKind::DeadLetterUndelivered { key: letter.key.clone() });
-        state.undelivered.push_back(letter);
-        if state.undelivered.len() > MAX_UNDELIVERED {
-            state.undelivered.pop_front();
-        }
+        state.undelivered.push(letter);
+        while state.undelivered.pop_beyond(MAX_UNDELIVERED, self.bytes).is_some() {}
     }
 
     /// Waits until every letter has been handed on, one way or the other.
@@ -134,12 +170,12 @@ impl Letters {
     /// Letters that wait, that the sink has taken, and that it has not.
     pub(crate) fn counts(&self) -> (usize, u64, u64) {
         let state = self.lock();
-        (state.waiting.len(), state.delivered_total, state.undelivered_total)
+        (state.waiting.letters.len(), state.delivered_total, state.undelivered_total)
     }
 
     /// Hands out what the sink did not take.
     pub(crate) fn take_undelivered(&self) -> Vec<DeadLetter> {
-        self.lock().undelivered.drain(..).collect()
+        std::mem::take(&mut self.lock().undelivered).letters.into()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -45,9 +45,12 @@ pub struct Retry {
     /// The longest wait. Default: 30 s.
     pub longest: Duration,
     /// After how many failures of its own a write goes to the dead letters; failures of a batch are split until it
-    /// fails alone, and neither what an open breaker holds back nor its probe counts. Default: 16 (some 4 minutes).
+    /// fails alone. What an open breaker holds back does not count, and a probe of its only if the store has answered
+    /// it with an error: not if the store was away ([`ErrorKind::Unavailable`]) or silent ([`ErrorKind::Timeout`]).
+    /// Default: 16 (some 4 minutes).
     pub attempts: u32,
-    /// How old a write may be when it fails, before it goes to the dead letters. Default: any age.
+    /// How old a write may be when it fails, or while the breaker is open, before it goes to the dead letters.
+    /// Default: any age.
     pub age: Option<Duration>,
 }
 
@@ -144,6 +147,7 @@ impl WriteBehind {
     }
 
     /// Sets how many bytes of values (lengths of frames, or stated weights of decoded values) may be queued.
+    /// Dead letters that wait for their sink may weigh as much again, and so may those that it did not take.
     /// Default: 64 MiB.
     #[must_use]
     pub fn bytes(mut self, bytes: usize) -> Self {
@@ -158,7 +162,7 @@ impl WriteBehind {
         self
     }
 
-    /// Sets how many keys are written in one call, at most. Default: 128.
+    /// Sets how many keys are written in one call, at most. That many do not go before their delay is over. Default: 128.
     #[must_use]
     pub fn batch_keys(mut self, keys: usize) -> Self {
         self.options.batch_keys = keys;
@@ -172,8 +176,9 @@ impl WriteBehind {
         self
     }
 
-    /// Sets how long a write may wait for others to go with it, and for newer ones of its key to take its place. Zero:
-    /// it is sent as soon as a call is free. Default: 100 ms.
+    /// Sets how long a write waits for others to go with it, and for newer ones of its key to take its place. It waits
+    /// for less when what waits takes more than half of the queue, when the queue is full, at a flush and at the
+    /// shutdown. Zero: it is sent as soon as a call is free. Default: 100 ms.
     #[must_use]
     pub fn max_delay(mut self, delay: Duration) -> Self {
         self.options.max_delay = delay;

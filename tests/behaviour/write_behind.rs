@@ -151,9 +151,40 @@ pub(crate) async fn writes_go_in_batches(world: World) {
     for key in 0..40 {
         bench.region.set(&key, key).await.unwrap();
     }
-    // Full batches need not wait for the delay.
-    bench.world.until("all are applied", || bench.queue().queued == 0).await;
+    bench.cache.flush(NEVER).await.unwrap();
     assert_eq!(bench.plan.calls(Op::Write), 4);
+}
+
+pub(crate) async fn full_batches_wait_for_newer_values_too(world: World) {
+    let bench = Bench::new(world, patient().batch_keys(2)).await;
+    for value in 0..3 {
+        for key in 0..10 {
+            bench.region.set(&key, value).await.unwrap();
+        }
+        bench.world.settle().await;
+    }
+    assert_eq!(bench.plan.calls(Op::Write), 0);
+    assert_eq!(bench.queue().counts.superseded, 20);
+    bench.cache.flush(NEVER).await.unwrap();
+    assert_eq!(bench.plan.calls(Op::Write), 5);
+}
+
+pub(crate) async fn a_queue_that_is_more_than_half_full_waits_no_longer(world: World) {
+    for behind in [patient().entries(11), patient().bytes(11 * 200)] {
+        let bench = Bench::new(world.clone(), behind.batch_keys(2)).await;
+        let names: Region<Vec<u8>, u64> = bench.cache.region("blob").no_expiry().build().unwrap();
+        for key in 0..5 {
+            names.set(&key, vec![1; 150]).await.unwrap();
+        }
+        bench.world.settle().await;
+        assert_eq!(bench.plan.calls(Op::Write), 0, "{:?}", bench.queue());
+        for key in 5..8 {
+            names.set(&key, vec![1; 150]).await.unwrap();
+        }
+        bench.world.until("some are sent", || bench.queue().queued <= 5).await;
+        bench.world.settle().await;
+        assert!(bench.queue().queued >= 4, "what remains waits: {:?}", bench.queue());
+    }
 }
 
 pub(crate) async fn a_lone_write_goes_after_the_delay(world: World) {
@@ -208,6 +239,7 @@ pub(crate) async fn a_write_that_never_succeeds_is_a_dead_letter(world: World) {
 
 pub(crate) async fn a_full_queue_rejects(world: World) {
     let bench = Bench::new(world, patient().entries(2).overload(Overload::Reject)).await;
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
     bench.region.set(&1, 1).await.unwrap();
     bench.region.set(&2, 1).await.unwrap();
     let error = bench.region.set(&3, 1).await.unwrap_err();
@@ -219,10 +251,12 @@ pub(crate) async fn a_full_queue_rejects(world: World) {
 
 pub(crate) async fn a_full_queue_blocks_until_there_is_room(world: World) {
     let bench = Bench::new(world.clone(), patient().entries(1).overload(Overload::Block(NEVER))).await;
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
     bench.region.set(&1, 1).await.unwrap();
     let region = bench.region.clone();
     let second = world.runtime.spawn(async move { region.set(&2, 2).await });
     world.until("it waits", || bench.queue().waiting == 1).await;
+    bench.plan.heal();
     bench.cache.flush(NEVER).await.unwrap();
     second.await.unwrap().unwrap();
     assert_eq!(bench.shown(2).await, Some(2));
@@ -231,6 +265,7 @@ pub(crate) async fn a_full_queue_blocks_until_there_is_room(world: World) {
 pub(crate) async fn a_full_queue_blocks_no_longer_than_it_says(world: World) {
     let longest = Duration::from_millis(30);
     let bench = Bench::new(world, patient().entries(1).overload(Overload::Block(longest))).await;
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
     bench.region.set(&1, 1).await.unwrap();
     let began = bench.world.runtime.now();
     assert_eq!(bench.region.set(&2, 2).await.unwrap_err().kind(), ErrorKind::Overloaded);
@@ -240,7 +275,9 @@ pub(crate) async fn a_full_queue_blocks_no_longer_than_it_says(world: World) {
 
 pub(crate) async fn a_full_queue_writes_through(world: World) {
     let bench = Bench::new(world, patient().entries(1).overload(Overload::WriteThrough)).await;
+    bench.plan.next_on(Op::Write, Fault::Hang, 1);
     bench.region.set(&1, 1).await.unwrap();
+    bench.world.until("it is on its way", || bench.plan.calls(Op::Write) == 1).await;
     bench.region.set(&2, 2).await.unwrap();
     assert!(bench.stored(2).is_some() && bench.stored(1).is_none());
     assert_eq!(bench.queue().counts.written_through, 1);
@@ -248,6 +285,7 @@ pub(crate) async fn a_full_queue_writes_through(world: World) {
 
 pub(crate) async fn a_full_queue_drops_the_oldest(world: World) {
     let bench = Bench::new(world, patient().entries(2).overload(Overload::DropOldest)).await;
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
     for key in 1..=3 {
         bench.region.set(&key, key).await.unwrap();
     }
@@ -260,6 +298,39 @@ pub(crate) async fn a_full_queue_drops_the_oldest(world: World) {
     assert_eq!((bench.shown(2).await, bench.shown(3).await), (Some(2), Some(3)));
 }
 
+/// A sink that never answers.
+struct Stuck;
+
+#[async_trait]
+impl DeadLetterSink for Stuck {
+    async fn deliver(&self, _: &DeadLetter) -> BackendResult<()> {
+        std::future::pending().await
+    }
+}
+
+pub(crate) async fn letters_that_wait_weigh_no_more_than_the_queue_may(world: World) {
+    const BYTES: usize = 2_000;
+    let plan = FaultPlan::new(&world.runtime);
+    plan.rate_on(Op::Write, Fault::Error, 1.0);
+    let store = Faulty::new(MapBackend::new(), &world.runtime, &plan);
+    let behind = patient().bytes(BYTES).overload(Overload::DropOldest).dead_letters(Stuck);
+    let cache = Cache::builder(world.runtime.clone())
+        .tier(MemoryBackend::entries(10))
+        .tier(Tier::new(store).label("store").breaker(BreakerOptions::disabled()).write_behind(behind))
+        .build()
+        .await
+        .unwrap();
+    let blobs: Region<Vec<u8>, u64> = cache.region("blob").no_expiry().build().unwrap();
+    for key in 0..100 {
+        blobs.set(&key, vec![1; 150]).await.unwrap();
+    }
+    let queue = cache.inspect().tier("store").unwrap().write_behind.clone().unwrap();
+    assert!(queue.counts.dead > 80 && queue.letters_waiting <= BYTES / 150, "{queue:?}");
+    let letters = queue.letters_waiting as u64 + queue.letters_undelivered + queue.letters_delivered;
+    assert_eq!(letters, queue.counts.dead, "each letter is counted: {queue:?}");
+    assert!(cache.undelivered_letters().len() <= BYTES / 150);
+}
+
 pub(crate) async fn a_poison_entry_stands_alone_in_the_end(world: World) {
     let retry = Retry::default().attempts(2).backoff(Duration::from_millis(5), Duration::from_millis(5));
     let bench = Bench::new(world, patient().batch_keys(64).retry(retry)).await;
@@ -267,7 +338,7 @@ pub(crate) async fn a_poison_entry_stands_alone_in_the_end(world: World) {
     for key in 0..64 {
         bench.region.set(&key, key).await.unwrap();
     }
-    bench.world.until("all are applied", || bench.queue().queued == 0).await;
+    bench.cache.flush(NEVER).await.unwrap();
     let counts = bench.queue().counts;
     assert_eq!((counts.applied, counts.dead), (64, 0));
     assert!(counts.splits >= 64, "the batch that failed was split: {counts:?}");
@@ -379,6 +450,89 @@ pub(crate) async fn an_open_breaker_pauses_the_drain(world: World) {
     bench.plan.heal();
     bench.world.until("all are applied", || bench.queue().queued == 0).await;
     assert_eq!(bench.queue().counts.applied, 50);
+}
+
+/// Opens soon, and asks again soon.
+fn touchy() -> BreakerOptions {
+    BreakerOptions {
+        min_calls: 3,
+        open: Duration::from_millis(10),
+        open_max: Duration::from_millis(20),
+        ..BreakerOptions::default()
+    }
+}
+
+pub(crate) async fn a_poison_key_alone_dies_though_it_is_every_probe(world: World) {
+    let retry = Retry::default().attempts(6).backoff(Duration::from_millis(5), Duration::from_millis(5));
+    let bench = Bench::with(world, eager().retry(retry), |tier| tier.breaker(touchy())).await;
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
+    bench.region.set(&1, 1).await.unwrap();
+    bench.world.until("it is given up", || !bench.letters.letters().is_empty()).await;
+    let letter = bench.letters.letters().remove(0);
+    assert_eq!((letter.reason, letter.attempts), (DeadReason::Attempts, 6));
+}
+
+pub(crate) async fn a_store_that_does_not_answer_kills_nothing_by_its_probes(world: World) {
+    let retry = Retry::default().attempts(6).backoff(Duration::from_millis(5), Duration::from_millis(5));
+    let bench = Bench::with(world, eager().retry(retry), |tier| {
+        tier.breaker(touchy()).write_deadline(Duration::from_millis(5))
+    })
+    .await;
+    bench.plan.rate_on(Op::Write, Fault::Hang, 1.0);
+    bench.region.set(&1, 1).await.unwrap();
+    let opened = || bench.cache.inspect().tier("store").unwrap().breaker_opened;
+    bench.world.until("it was probed often", || opened() > 8).await;
+    assert_eq!((bench.queue().queued, bench.queue().counts.dead), (1, 0));
+    bench.plan.heal();
+    bench.cache.flush(NEVER).await.unwrap();
+    assert_eq!(bench.queue().counts.applied, 1);
+}
+
+pub(crate) async fn another_key_than_the_failing_one_is_the_probe(world: World) {
+    let store = MapBackend::new();
+    let key = |n: u64| CacheKey::new("n", 1, [KeyPart::flag(n.to_string())]);
+    let poisoned = Poisoned { store: store.clone(), poison: key(0) };
+    let retry =
+        Retry::default().attempts(u32::MAX).backoff(Duration::from_millis(5), Duration::from_millis(5));
+    let breaker = BreakerOptions { open_max: Duration::from_secs(60), ..touchy() };
+    let cache = Cache::builder(world.runtime.clone())
+        .tier(MemoryBackend::entries(10))
+        .tier(Tier::new(poisoned).label("store").breaker(breaker).write_behind(eager().retry(retry)))
+        .build()
+        .await
+        .unwrap();
+    cache.set(&key(0), 0, None).await.unwrap();
+    let opened = || cache.inspect().tier("store").unwrap().breaker_opened;
+    world.until("the breaker opens", || opened() > 0).await;
+    for n in 1..5 {
+        cache.set(&key(n), n, None).await.unwrap();
+    }
+    let before = opened();
+    world.until("the others are applied", || store.len() == 4).await;
+    assert!(opened() <= before + 2, "the first probe after they came was one of them");
+}
+
+pub(crate) async fn what_gets_too_old_while_the_breaker_is_open_is_given_up(world: World) {
+    let age = Duration::from_millis(100);
+    let breaker =
+        BreakerOptions { open: Duration::from_secs(40), open_max: Duration::from_secs(40), ..touchy() };
+    let retry =
+        Retry::default().attempts(u32::MAX).backoff(Duration::from_millis(5), Duration::from_millis(5));
+    let bench = Bench::with(world, eager().retry(retry.age(age)), |tier| tier.breaker(breaker)).await;
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
+    bench.region.set(&1, 1).await.unwrap();
+    bench
+        .world
+        .until("the breaker opens", || bench.cache.inspect().tier("store").unwrap().breaker_opened > 0)
+        .await;
+    let began = bench.world.runtime.now();
+    // This one has never been tried.
+    bench.region.set(&2, 2).await.unwrap();
+    bench.world.until("both are given up", || bench.letters.letters().len() == 2).await;
+    // `until` looks every 20 ms.
+    bench.world.assert_within(began, age + Duration::from_millis(20), "giving up");
+    assert!(bench.letters.letters().iter().all(|letter| letter.reason == DeadReason::Age));
+    assert_eq!(bench.queue().queued, 0);
 }
 
 pub(crate) async fn a_shutdown_drains(world: World) {
