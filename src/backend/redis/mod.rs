@@ -137,7 +137,9 @@ use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Meta, Payload,
 /// # Permissions
 ///
 /// An ACL user needs `~namespace:*` and the commands `mget get set unlink getrange eval evalsha scan hset hget hlen hexists
-/// hvals hgetall del ping`; with sentinels `role`, in a cluster `cluster|slots` and `asking`, for plain values `pttl`.
+/// hvals hgetall del time ping`; in another database than 0 `select`, with sentinels `role`, in a cluster
+/// `cluster|slots` and `asking`, for plain values `pttl`; for the backplane `publish`, `subscribe` and its channel,
+/// `&namespace:!backplane`.
 #[derive(Clone)]
 pub struct RedisBackend(Arc<Store>);
 
