@@ -6,8 +6,8 @@
 //! answered. In a cluster there are copies over the whole range of slots, so that each node has one at hand and none
 //! depends on another.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -44,8 +44,70 @@ pub(super) const COPIES: usize = 64;
 pub(super) struct Clears {
     marks: ArcSwap<Marks>,
     names: Vec<Names>,
-    /// What is still to be deleted, and whether someone is at it.
-    work: Mutex<(Vec<(Scope, Stamp)>, bool)>,
+    work: Mutex<Work>,
+}
+
+/// What is still to be deleted.
+#[derive(Default)]
+struct Work {
+    /// The oldest first, each scope once. Past [`MAX_REGIONS`] the oldest goes: it stays hidden until it expires.
+    waiting: VecDeque<(Scope, Stamp)>,
+    /// The turns of those who are at it, counted.
+    turns: u64,
+    /// Who is at it, and under which opening of the backend: it may have ended with its runtime.
+    running: Option<(u64, u64)>,
+}
+
+impl Work {
+    fn add(&mut self, scope: &Scope, stamp: Stamp) {
+        if let Some((_, known)) = self.waiting.iter_mut().find(|(known, _)| known == scope) {
+            *known = stamp.max(*known);
+            return;
+        }
+        self.waiting.push_back((scope.clone(), stamp));
+        if self.waiting.len() > MAX_REGIONS {
+            self.waiting.pop_front();
+        }
+    }
+}
+
+/// Someone at work; however it ends, another may begin.
+struct Turn {
+    clears: Weak<Clears>,
+    number: u64,
+}
+
+impl Turn {
+    /// What is to be deleted next.
+    fn next(&self) -> Option<(Scope, Stamp)> {
+        let clears = self.clears.upgrade()?;
+        let mut work = clears.work();
+        if work.running.is_none_or(|(number, _)| number != self.number) {
+            return None;
+        }
+        let next = work.waiting.front().cloned();
+        if next.is_none() {
+            work.running = None;
+        }
+        next
+    }
+
+    /// It has been deleted, or given up. What was cleared again meanwhile stays.
+    fn done(&self, done: &(Scope, Stamp)) {
+        let Some(clears) = self.clears.upgrade() else { return };
+        let mut work = clears.work();
+        if work.waiting.front() == Some(done) {
+            work.waiting.pop_front();
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(clears) = self.clears.upgrade() else { return };
+        let mut work = clears.work();
+        work.running.take_if(|(number, _)| *number == self.number);
+    }
 }
 
 /// One copy's names and slot.
@@ -138,9 +200,10 @@ impl Clears {
         let mut all = redis::cmd("HGETALL");
         all.arg(&names.marks);
         // The version first: the marks are then at least as new.
-        let commands = [get, all].map(|command| Keyed { slot: names.slot, command });
+        let commands = [get, all, redis::cmd("TIME")].map(|command| Keyed { slot: names.slot, command });
         let mut answers = servers.send(commands.into()).await.into_iter();
-        let (Some(version), Some(marks)) = (answers.next(), answers.next()) else {
+        let (Some(version), Some(marks), Some(time)) = (answers.next(), answers.next(), answers.next())
+        else {
             return Err(failure::unexpected("the marks of the clears"));
         };
         let version = match version? {
@@ -149,7 +212,10 @@ impl Clears {
             Value::ServerError(error) => return Err(failure::refusal(&error)),
             _ => return Err(failure::unexpected("the version of the clears")),
         };
-        let found = read_marks(marks?)?;
+        let mut found = read_marks(marks?)?;
+        // As the script that records them: one from a clock far ahead would hide all that is written until then.
+        let latest = latest_believed(&time?);
+        found.retain(|(_, time)| *time <= latest);
         self.marks.rcu(|marks| {
             let mut marks = Marks::clone(marks);
             for (region, time) in &found {
@@ -161,8 +227,14 @@ impl Clears {
         Ok(())
     }
 
-    /// Records a clear in every copy.
-    pub(super) async fn record(&self, scope: &Scope, stamp: Stamp, servers: &Servers) -> BackendResult<()> {
+    /// Records a clear in every copy. Returns up to which stamp it counts: the store takes a time that is more than an
+    /// hour ahead of its own clock for its own.
+    pub(super) async fn record(
+        &self,
+        scope: &Scope,
+        stamp: Stamp,
+        servers: &Servers,
+    ) -> BackendResult<Stamp> {
         let region = match scope {
             Scope::Prefix(region) => &**region,
             Scope::All => "",
@@ -178,19 +250,22 @@ impl Clears {
             };
             self.names.iter().map(call).collect()
         };
+        let mut counts = 0;
         for answer in servers.run(&RECORD_CLEAR, calls).await {
             match answer? {
-                Value::Int(_) => {}
+                Value::BulkString(time) => {
+                    counts = read_time(&time).ok_or_else(|| failure::unexpected("a clear"))?.max(counts);
+                }
                 Value::ServerError(error) => return Err(failure::refusal(&error)),
                 _ => return Err(failure::unexpected("a clear")),
             }
         }
         self.marks.rcu(|marks| {
             let mut marks = Marks::clone(marks);
-            marks.note(region, stamp.time);
+            marks.note(region, counts);
             marks
         });
-        Ok(())
+        Ok(Stamp { time: counts, ..stamp })
     }
 
     /// Deletes what the clear hides, in the background, behind what else is to be deleted.
@@ -201,34 +276,45 @@ impl Clears {
         shared: &Arc<Shared>,
         servers: &Arc<Servers>,
     ) {
-        let Ok(runtime) = shared.runtime() else { return };
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        work.0.push((scope.clone(), stamp));
-        if !std::mem::replace(&mut work.1, true) {
-            let (this, shared, servers) = (Arc::downgrade(self), Arc::clone(shared), Arc::downgrade(servers));
-            runtime.spawn(async move {
-                while let Some((scope, stamp)) = this.upgrade().and_then(|clears| clears.next()) {
-                    let Some(servers) = servers.upgrade() else { return };
-                    let mut pause = FIRST_RETRY;
-                    // Given up at last, the rest stays hidden until it expires.
-                    for _ in 0..RETRIES {
-                        if sweep(&scope, Some(stamp), &shared, &servers).await.is_ok() {
-                            break;
-                        }
-                        let Ok(runtime) = shared.runtime() else { return };
-                        runtime.sleep(jitter(pause, runtime.random())).await;
-                        pause *= 2;
-                    }
-                }
-            });
-        }
+        self.work().add(scope, stamp);
+        self.resume(shared, servers);
     }
 
-    fn next(&self) -> Option<(Scope, Stamp)> {
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = work.0.pop();
-        work.1 = next.is_some();
-        next
+    /// Goes on with what is to be deleted, unless someone is at it.
+    pub(super) fn resume(self: &Arc<Self>, shared: &Arc<Shared>, servers: &Arc<Servers>) {
+        let Ok(runtime) = shared.runtime() else { return };
+        let opening = shared.openings();
+        let number = {
+            let mut work = self.work();
+            if work.waiting.is_empty() || work.running.is_some_and(|(_, under)| under == opening) {
+                return;
+            }
+            work.turns += 1;
+            work.running = Some((work.turns, opening));
+            work.turns
+        };
+        let turn = Turn { clears: Arc::downgrade(self), number };
+        let (shared, servers) = (Arc::clone(shared), Arc::downgrade(servers));
+        runtime.spawn(async move {
+            while let Some(next) = turn.next() {
+                let Some(servers) = servers.upgrade() else { return };
+                let mut pause = FIRST_RETRY;
+                // Given up at last, the rest stays hidden until it expires.
+                for _ in 0..RETRIES {
+                    if sweep(&next.0, Some(next.1), &shared, &servers).await.is_ok() {
+                        break;
+                    }
+                    let Ok(runtime) = shared.runtime() else { return };
+                    runtime.sleep(jitter(pause, runtime.random())).await;
+                    pause *= 2;
+                }
+                turn.done(&next);
+            }
+        });
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -328,14 +414,24 @@ fn read_marks(value: Value) -> Result<Vec<(String, u64)>> {
     };
     let read = |(region, time): (Value, Value)| {
         let (Value::BulkString(region), Value::BulkString(time)) = (region, time) else { return None };
-        let time = u64::from_str_radix(std::str::from_utf8(&time).ok()?, 16).ok()?;
-        Some((String::from_utf8(region).ok()?, time))
+        Some((String::from_utf8(region).ok()?, read_time(&time)?))
     };
-    pairs
-        .into_iter()
-        .map(read)
-        .collect::<Option<_>>()
-        .ok_or_else(|| failure::unexpected("the marks of the clears"))
+    // What is damaged hides nothing: reads do not fail for ever because of it.
+    Ok(pairs.into_iter().filter_map(read).collect())
+}
+
+/// A stamp's time, of 16 hex digits.
+fn read_time(text: &[u8]) -> Option<u64> {
+    let digits = text.len() == 16 && text.iter().all(u8::is_ascii_hexdigit);
+    digits.then(|| u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()).flatten()
+}
+
+/// The latest time that is believed, an hour after the store's answer to TIME; where it gives none, any is.
+fn latest_believed(time: &Value) -> u64 {
+    let Value::Array(parts) = time else { return u64::MAX };
+    let Some(Value::BulkString(seconds)) = parts.first() else { return u64::MAX };
+    let seconds = std::str::from_utf8(seconds).ok().and_then(|text| text.parse::<u64>().ok());
+    seconds.map_or(u64::MAX, |seconds| seconds.saturating_add(3700).saturating_mul(1000) << 16)
 }
 
 fn read_scan(value: Value) -> Result<(Vec<u8>, Vec<Vec<u8>>)> {

@@ -47,6 +47,8 @@ enum Link {
 #[derive(Clone)]
 struct Live {
     connection: MultiplexedConnection,
+    /// Under which opening of the backend it was made: another's runtime may be gone, and its clock another one.
+    opening: u64,
     pulse: Arc<Pulse>,
 }
 
@@ -148,6 +150,10 @@ impl Node {
             let changed = {
                 let mut link = self.link();
                 match &*link {
+                    Link::Up(live) if live.opening != self.shared.openings() => {
+                        *link = Link::Idle;
+                        continue;
+                    }
                     Link::Up(live) if !self.is_silent(live) => return Ok(live.clone()),
                     Link::Up(_) => {
                         let error = Error::new(
@@ -200,11 +206,7 @@ impl Node {
 
     /// Looks for answers that ask for another connection.
     fn look(&self, live: &Live, answers: &[Value]) {
-        let refused = answers.iter().find_map(|answer| match answer {
-            Value::ServerError(error) if failure::wants_new_connection(error) => Some(error),
-            _ => None,
-        });
-        if let Some(error) = refused {
+        if let Some(error) = answers.iter().find_map(failure::that_wants_new_connection) {
             self.replace(live, &failure::refusal(error));
         }
     }
@@ -282,7 +284,7 @@ async fn connect(node: Weak<Node>, runtime: RuntimeHandle, opening: u64) {
         match attempt {
             Ok(connection) => {
                 Counts::one(&counts.connects);
-                return node.set(Link::Up(Live { connection, pulse: Arc::default() }));
+                return node.set(Link::Up(Live { connection, opening, pulse: Arc::default() }));
             }
             Err(error) => {
                 Counts::one(&counts.connect_failures);

@@ -56,6 +56,7 @@ impl Store {
     pub(super) async fn open(&self, context: &OpenContext) -> Result<()> {
         self.options.driver.suits(&context.runtime)?;
         self.shared.open_on(&context.runtime);
+        self.clears.resume(&self.shared, &self.servers);
         if self.options.eager { self.servers.connect_now().await } else { Ok(()) }
     }
 
@@ -63,7 +64,7 @@ impl Store {
         if self.options.plain {
             return clears::sweep(scope, None, &self.shared, &self.servers).await;
         }
-        self.clears.record(scope, stamp, &self.servers).await?;
+        let stamp = self.clears.record(scope, stamp, &self.servers).await?;
         self.clears.delete_later(scope, stamp, &self.shared, &self.servers);
         Ok(())
     }
