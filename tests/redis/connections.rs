@@ -127,6 +127,24 @@ fn a_connection_from_which_nothing_comes_back_is_given_up() {
     smol::block_on(until(&runtime, "healing", async || redis.read(&key(1)).await.is_ok()));
 }
 
+#[test]
+fn a_connection_whose_answer_came_when_nobody_waited_is_kept() {
+    let server = RedisServer::start().unwrap();
+    let silence = std::time::Duration::from_millis(100);
+    let redis = works(builder(&server, "n").silence_timeout(silence));
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    server.pause().unwrap();
+    smol::block_on(async {
+        let deadline = runtime.now().after(crate::support::ms(10));
+        assert!(runtime.deadline(deadline, redis.read(&key(1))).await.is_none(), "it stands still");
+    });
+    server.resume().unwrap();
+    // Idle for longer than a silence.
+    smol::block_on(runtime.sleep(silence * 2));
+    assert_eq!(read(&redis, &key(1)).as_deref(), Some("a"));
+    assert_eq!((redis.stats().connects, redis.stats().disconnects), (1, 0));
+}
+
 #[cfg(all(feature = "redis-tokio-tls", feature = "redis-smol-tls"))]
 #[test]
 fn tls_with_both_drivers() {

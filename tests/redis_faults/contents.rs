@@ -10,7 +10,8 @@ use super::{backend, guarded};
 fn spoiled(fault: &'static str, spoil: impl Fn(&RedisServer, &str, &[u8]) + Sync) {
     on_every_runtime(|host| {
         let server = guarded().start().unwrap();
-        let mut scenario = Scenario::start(fault, host, backend(host, server.addr()));
+        let redis = backend(host, server.addr());
+        let mut scenario = Scenario::start(fault, host, redis.clone());
         scenario.warm();
         for round in 1..=20 {
             spoil_all(&server, &spoil);
@@ -18,12 +19,15 @@ fn spoiled(fault: &'static str, spoil: impl Fn(&RedisServer, &str, &[u8]) + Sync
         }
         spoil_all(&server, &spoil);
         scenario.healed();
+        let met = redis.stats().wrong_type + scenario.undecoded();
+        assert!(met > 0, "{fault}: nobody has read what was spoilt");
         scenario.finish();
     });
 }
 
 fn spoil_all(server: &RedisServer, spoil: &impl Fn(&RedisServer, &str, &[u8])) {
     let Reply::Array(names) = server.command(&["KEYS", "faults:*:v1:*"]).unwrap() else { panic!("not keys") };
+    assert!(!names.is_empty(), "nothing is there to be spoilt");
     let mut last = Vec::new();
     for name in names {
         let name = name.text();

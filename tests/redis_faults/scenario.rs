@@ -91,6 +91,11 @@ impl<'a> Scenario<'a> {
         self.healed();
     }
 
+    /// What Redis gave and nobody could decode.
+    pub(crate) fn undecoded(&self) -> u64 {
+        self.load.cache.inspect().tiers[1].reads.decode_failed
+    }
+
     /// Does nothing but set from here on.
     pub(crate) fn only_set(&self) {
         self.load.only_set(true);

@@ -10,12 +10,12 @@ pub(super) fn connection(error: &RedisError) -> Error {
     Error::new(kind, format!("Redis: {}", text(error)))
 }
 
-/// The text of an error without the arguments that a server may repeat ("unknown command, with args beginning with").
 pub(super) fn text(error: &RedisError) -> String {
     shorten(&error.to_string())
 }
 
-fn shorten(text: &str) -> String {
+/// A text without the arguments that a server may repeat ("unknown command, with args beginning with").
+pub(super) fn shorten(text: &str) -> String {
     let end = text.find(", with args beginning with").unwrap_or(text.len());
     text[..end].chars().take(300).collect()
 }

@@ -1,7 +1,7 @@
 //! One server: connected when it is first needed, again whenever the connection is lost, and refused meanwhile.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -58,6 +58,10 @@ struct Pulse {
     outstanding: AtomicUsize,
     /// Since when an answer is due, in ns of the runtime's clock; 0: none is.
     due_since: AtomicU64,
+    /// When somebody asked last, by the same clock.
+    asked_at: AtomicU64,
+    /// Somebody asks to see whether anything comes back.
+    probing: AtomicBool,
 }
 
 impl Node {
@@ -187,12 +191,20 @@ impl Node {
     }
 
     fn is_silent(&self, live: &Live) -> bool {
-        let due = live.pulse.due_since.load(Ordering::Relaxed);
-        due != 0
-            && self
-                .shared
-                .runtime()
-                .is_ok_and(|runtime| runtime.now().since(Instant::from_nanos(due)) >= self.shared.silence)
+        let Ok(runtime) = self.shared.runtime() else { return false };
+        let (now, pulse) = (runtime.now(), &live.pulse);
+        let is_long_ago = |at: u64| now.since(Instant::from_nanos(at)) >= self.shared.silence;
+        let due = pulse.due_since.load(Ordering::Relaxed);
+        if due == 0 || !is_long_ago(due) {
+            return false;
+        }
+        // Nobody has asked for as long: what was due may have come when nobody waited for it any more. One call finds out.
+        if is_long_ago(pulse.asked_at.load(Ordering::Relaxed)) && !pulse.probing.swap(true, Ordering::Relaxed)
+        {
+            pulse.due_since.store(now.as_nanos().max(1), Ordering::Relaxed);
+            return false;
+        }
+        true
     }
 
     /// A call failed without an answer: the connection is of no more use, unless it has been replaced already.
@@ -312,6 +324,7 @@ impl<'a> Due<'a> {
         let runtime = shared.runtime()?;
         pulse.outstanding.fetch_add(1, Ordering::Relaxed);
         let now = runtime.now().as_nanos().max(1);
+        pulse.asked_at.store(now, Ordering::Relaxed);
         let _ = pulse.due_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         Ok(Self { pulse, runtime })
     }
@@ -321,6 +334,7 @@ impl<'a> Due<'a> {
             let others = self.pulse.outstanding.load(Ordering::Relaxed) > 1;
             let due = if others { self.runtime.now().as_nanos().max(1) } else { 0 };
             self.pulse.due_since.store(due, Ordering::Relaxed);
+            self.pulse.probing.store(false, Ordering::Relaxed);
         }
     }
 }

@@ -73,7 +73,7 @@ local function change(i, key, value, life, found)
   else
     local done = true
     if value == '' then
-      if found ~= '' then call('UNLINK', key) end
+      if found ~= '' then done = pcall('UNLINK', key) end
     elseif life == '' then
       done = pcall('SET', key, value)
     else
@@ -88,8 +88,7 @@ local function change(i, key, value, life, found)
     if type(done) == 'table' and done.err then
       -- No room even for a tombstone: removing needs none.
       if not live(value) then
-        call('UNLINK', key)
-        done = true
+        done = pcall('UNLINK', key)
       end
     end
     if type(done) == 'table' and done.err then
