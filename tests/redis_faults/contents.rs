@@ -6,12 +6,13 @@ use super::host::on_every_runtime;
 use super::scenario::Scenario;
 use super::{backend, guarded};
 
+const WRONG_TYPE: &str = "wrong type";
+
 /// Warm, then `spoil` is done to every key of the cache, again and again under load; nobody cleans up afterwards.
 fn spoiled(fault: &'static str, spoil: impl Fn(&RedisServer, &str, &[u8]) + Sync) {
     on_every_runtime(|host| {
         let server = guarded().start().unwrap();
-        let redis = backend(host, server.addr());
-        let mut scenario = Scenario::start(fault, host, redis.clone());
+        let mut scenario = Scenario::start(fault, host, backend(host, server.addr()));
         scenario.warm();
         for round in 1..=20 {
             spoil_all(&server, &spoil);
@@ -19,8 +20,9 @@ fn spoiled(fault: &'static str, spoil: impl Fn(&RedisServer, &str, &[u8]) + Sync
         }
         spoil_all(&server, &spoil);
         scenario.healed();
-        let met = redis.stats().wrong_type + scenario.undecoded();
-        assert!(met > 0, "{fault}: nobody has read what was spoilt");
+        // A single server's MGET says of another type what it says of no value.
+        let is_string = fault != WRONG_TYPE;
+        assert_eq!(scenario.undecoded() > 0, is_string, "{fault}: whether it was read and counted");
         scenario.finish();
     });
 }
@@ -47,7 +49,7 @@ fn put(server: &RedisServer, name: &str, value: &[u8]) {
 
 #[test]
 fn another_type() {
-    spoiled("wrong type", |server, name, _| {
+    spoiled(WRONG_TYPE, |server, name, _| {
         // In one step: the load writes the key meanwhile.
         let script = "redis.call('DEL', KEYS[1]) redis.call('RPUSH', KEYS[1], 'a list')";
         server.command(&["EVAL", script, "1", name]).unwrap();

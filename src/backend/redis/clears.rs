@@ -6,36 +6,23 @@
 //! answered. In a cluster there are copies over the whole range of slots, so that each node has one at hand and none
 //! depends on another.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use redis::Value;
 
 use super::failure;
-use super::script::{RECORD_CLEAR, SWEEP_UP_TO};
+use super::script::RECORD_CLEAR;
 use super::servers::{Keyed, Servers};
 use super::shared::Shared;
-use super::state::Counts;
 use crate::backend::{BackendResult, Scope};
 use crate::error::Result;
 use crate::key::CacheKey;
-use crate::runtime::jitter;
 use crate::value::Stamp;
 
 /// Past this many regions on record, a further clear counts for all of them.
-const MAX_REGIONS: usize = 4096;
-
-/// Keys that one step of the deletion looks at.
-const PIECE: usize = 500;
-
-/// Between two steps, so that the store has time for others.
-const PAUSE: Duration = Duration::from_millis(1);
-
-/// A deletion that fails is tried again, first after this, then after twice as long each time.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const RETRIES: u32 = 8;
+pub(super) const MAX_REGIONS: usize = 4096;
 
 /// Copies of the marks in a cluster: each covers a 64th of the slots.
 #[cfg(feature = "cluster")]
@@ -44,70 +31,6 @@ pub(super) const COPIES: usize = 64;
 pub(super) struct Clears {
     marks: ArcSwap<Marks>,
     names: Vec<Names>,
-    work: Mutex<Work>,
-}
-
-/// What is still to be deleted.
-#[derive(Default)]
-struct Work {
-    /// The oldest first, each scope once. Past [`MAX_REGIONS`] the oldest goes: it stays hidden until it expires.
-    waiting: VecDeque<(Scope, Stamp)>,
-    /// The turns of those who are at it, counted.
-    turns: u64,
-    /// Who is at it, and under which opening of the backend: it may have ended with its runtime.
-    running: Option<(u64, u64)>,
-}
-
-impl Work {
-    fn add(&mut self, scope: &Scope, stamp: Stamp) {
-        if let Some((_, known)) = self.waiting.iter_mut().find(|(known, _)| known == scope) {
-            *known = stamp.max(*known);
-            return;
-        }
-        self.waiting.push_back((scope.clone(), stamp));
-        if self.waiting.len() > MAX_REGIONS {
-            self.waiting.pop_front();
-        }
-    }
-}
-
-/// Someone at work; however it ends, another may begin.
-struct Turn {
-    clears: Weak<Clears>,
-    number: u64,
-}
-
-impl Turn {
-    /// What is to be deleted next.
-    fn next(&self) -> Option<(Scope, Stamp)> {
-        let clears = self.clears.upgrade()?;
-        let mut work = clears.work();
-        if work.running.is_none_or(|(number, _)| number != self.number) {
-            return None;
-        }
-        let next = work.waiting.front().cloned();
-        if next.is_none() {
-            work.running = None;
-        }
-        next
-    }
-
-    /// It has been deleted, or given up. What was cleared again meanwhile stays.
-    fn done(&self, done: &(Scope, Stamp)) {
-        let Some(clears) = self.clears.upgrade() else { return };
-        let mut work = clears.work();
-        if work.waiting.front() == Some(done) {
-            work.waiting.pop_front();
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let Some(clears) = self.clears.upgrade() else { return };
-        let mut work = clears.work();
-        work.running.take_if(|(number, _)| *number == self.number);
-    }
 }
 
 /// One copy's names and slot.
@@ -153,7 +76,7 @@ impl Clears {
             })
             .collect();
         let marks = Marks { versions: vec![None; names.len()], ..Marks::default() };
-        Self { marks: ArcSwap::from_pointee(marks), names, work: Mutex::default() }
+        Self { marks: ArcSwap::from_pointee(marks), names }
     }
 
     /// The name under which a copy's version stands, and its slot.
@@ -267,124 +190,6 @@ impl Clears {
         });
         Ok(Stamp { time: counts, ..stamp })
     }
-
-    /// Deletes what the clear hides, in the background, behind what else is to be deleted.
-    pub(super) fn delete_later(
-        self: &Arc<Self>,
-        scope: &Scope,
-        stamp: Stamp,
-        shared: &Arc<Shared>,
-        servers: &Arc<Servers>,
-    ) {
-        self.work().add(scope, stamp);
-        self.resume(shared, servers);
-    }
-
-    /// Goes on with what is to be deleted, unless someone is at it.
-    pub(super) fn resume(self: &Arc<Self>, shared: &Arc<Shared>, servers: &Arc<Servers>) {
-        let Ok(runtime) = shared.runtime() else { return };
-        let opening = shared.openings();
-        let number = {
-            let mut work = self.work();
-            if work.waiting.is_empty() || work.running.is_some_and(|(_, under)| under == opening) {
-                return;
-            }
-            work.turns += 1;
-            work.running = Some((work.turns, opening));
-            work.turns
-        };
-        let turn = Turn { clears: Arc::downgrade(self), number };
-        let (shared, servers) = (Arc::clone(shared), Arc::downgrade(servers));
-        runtime.spawn(async move {
-            while let Some(next) = turn.next() {
-                let Some(servers) = servers.upgrade() else { return };
-                let mut pause = FIRST_RETRY;
-                // Given up at last, the rest stays hidden until it expires.
-                for _ in 0..RETRIES {
-                    if sweep(&next.0, Some(next.1), &shared, &servers).await.is_ok() {
-                        break;
-                    }
-                    let Ok(runtime) = shared.runtime() else { return };
-                    runtime.sleep(jitter(pause, runtime.random())).await;
-                    pause *= 2;
-                }
-                turn.done(&next);
-            }
-        });
-    }
-
-    fn work(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Deletes the entries in `scope` up to `stamp`, or all of them, piece by piece.
-pub(super) async fn sweep(
-    scope: &Scope,
-    stamp: Option<Stamp>,
-    shared: &Shared,
-    servers: &Servers,
-) -> Result<()> {
-    let runtime = shared.runtime()?;
-    let region = match scope {
-        Scope::Prefix(region) => Some(&**region),
-        Scope::All => None,
-    };
-    let pattern = shared.keyspace.pattern(region);
-    for node in servers.all().await? {
-        let mut cursor = b"0".to_vec();
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(PIECE);
-            let (next, found) = read_scan(node.one(&scan).await?)?;
-            let ours =
-                |name: &Vec<u8>| shared.keyspace.parse(name).is_some_and(|key| scope.covers(key.prefix()));
-            let names: Vec<_> = found.into_iter().filter(ours).collect();
-            let gone = delete(names, stamp, servers).await?;
-            Counts::add(&shared.counts.cleared, gone);
-            if next == b"0" {
-                break;
-            }
-            cursor = next;
-            runtime.sleep(PAUSE).await;
-        }
-    }
-    Ok(())
-}
-
-async fn delete(names: Vec<Vec<u8>>, stamp: Option<Stamp>, servers: &Servers) -> Result<u64> {
-    if names.is_empty() {
-        return Ok(0);
-    }
-    let answers = match stamp {
-        None => {
-            let unlink = |name: &Vec<u8>| {
-                let mut command = redis::cmd("UNLINK");
-                command.arg(name);
-                Keyed { slot: servers.slot(name), command }
-            };
-            servers.send(names.iter().map(unlink).collect()).await
-        }
-        Some(stamp) => {
-            let halves = [stamp.time & 0xFFFF_FFFF, stamp.time >> 32].map(|half| half.to_string());
-            let call = |names: &[Vec<u8>]| {
-                let slot = servers.slot(&names[0]);
-                let arguments = halves.iter().map(String::as_bytes);
-                Keyed { slot, command: SWEEP_UP_TO.call(names.iter().map(Vec::as_slice), arguments) }
-            };
-            let piece = if servers.has_slots() { 1 } else { PIECE };
-            servers.run(&SWEEP_UP_TO, || names.chunks(piece).map(call).collect()).await
-        }
-    };
-    let mut gone = 0;
-    for answer in answers {
-        match answer? {
-            Value::Int(count) => gone += u64::try_from(count).unwrap_or(0),
-            Value::ServerError(error) => return Err(failure::refusal(&error)),
-            _ => return Err(failure::unexpected("a deletion")),
-        }
-    }
-    Ok(gone)
 }
 
 /// What follows the names of the marks: nothing, or hash tags that spread the copies over the slots.
@@ -432,21 +237,4 @@ fn latest_believed(time: &Value) -> u64 {
     let Some(Value::BulkString(seconds)) = parts.first() else { return u64::MAX };
     let seconds = std::str::from_utf8(seconds).ok().and_then(|text| text.parse::<u64>().ok());
     seconds.map_or(u64::MAX, |seconds| seconds.saturating_add(3700).saturating_mul(1000) << 16)
-}
-
-fn read_scan(value: Value) -> Result<(Vec<u8>, Vec<Vec<u8>>)> {
-    let unexpected = || failure::unexpected("SCAN");
-    let items = match value {
-        Value::Array(items) => items,
-        Value::ServerError(error) => return Err(failure::refusal(&error)),
-        _ => return Err(unexpected()),
-    };
-    let Ok([Value::BulkString(cursor), Value::Array(names)]) = <[Value; 2]>::try_from(items) else {
-        return Err(unexpected());
-    };
-    let name = |name| match name {
-        Value::BulkString(name) => Ok(name),
-        _ => Err(unexpected()),
-    };
-    Ok((cursor, names.into_iter().map(name).collect::<Result<_>>()?))
 }

@@ -11,6 +11,7 @@ mod clears;
 mod cluster;
 mod connect;
 mod credentials;
+mod deletions;
 mod driver;
 mod failure;
 mod keyspace;
