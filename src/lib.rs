@@ -56,7 +56,7 @@
 //! | `disk` (default) | `backend::DiskBackend` |
 //! | `backplane` | `backplane`: processes that share a store tell each other what they write |
 //! | `moka` | `MokaBackend`: time-to-idle, a removal listener, a weigher |
-//! | `redis-tokio`, `redis-smol` | `backend::RedisBackend`, inside tokio or inside smol and async-std; `redis-tokio-tls`, `redis-smol-tls`, `cluster`, `sentinel` for more ways to reach a store |
+//! | `redis-tokio`, `redis-smol` | `backend::RedisBackend`, inside tokio or inside smol and async-std (`redis`, which they share, does nothing alone); `redis-tokio-tls`, `redis-smol-tls`, `cluster`, `sentinel` for more ways to reach a store |
 //! | `gzip`, `zstd` | compressors; with `zstd`, dictionaries that regions train |
 //! | `bincode`, `ron`, `rkyv_format` | formats, beside postcard and JSON |
 //! | `metrics`, `tracing` | what the cache does, through these facades |

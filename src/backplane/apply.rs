@@ -69,10 +69,14 @@ impl Engine {
         });
     }
 
+    /// Whether every other process is heard from now on.
+    pub(super) fn backplane_covers(&self, covered: bool) {
+        self.route.load().written.iter().for_each(|tier| tier.core.follow_backplane(covered));
+    }
+
     /// It hears from now on, or no longer.
     pub(super) fn backplane_changed(&self, up: bool) {
         for tier in self.route.load().written.iter() {
-            tier.core.follow_backplane(up);
             if tier.core.shared {
                 tier.core.tell(if up { EventKind::BackplaneUp } else { EventKind::BackplaneDown });
             }

@@ -20,7 +20,8 @@ pub struct BackplaneOptions {
     /// Processes that drop everything do so at random within this time, so that they do not all ask the store at once.
     /// Default: 500 ms.
     pub jitter: Duration,
-    /// The life of an entry in an unshared tier while the backplane is away, at most. Default: 30 s.
+    /// The life of an entry in an unshared tier while the backplane is away, and for ten minutes after another process
+    /// fell silent without taking leave, unless it is heard again: at most. Default: 30 s.
     pub fallback_cap: Duration,
     /// Keys that wait to be published. Past it, the others are told to drop everything instead. Default: 10,000.
     pub queue: usize,

@@ -21,30 +21,39 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(link: Arc<Link>, engine: Weak<Engine>, runtime: RuntimeHandle) {
-    let mut ear = Ear { peers: Peers::default(), echo: runtime.now(), link, engine, runtime };
+    let echo = runtime.now();
+    let mut ear = Ear { peers: Peers::default(), echo, covered: false, link, engine, runtime };
     // What a tier held before the cache was built is not covered, nor is what it read while it was not subscribed yet.
     let (mut missed, mut failures, mut backoff) = (false, 0_u32, FIRST_BACKOFF);
     while ear.link.is_on(&ear.engine) {
-        match ear.subscribe().await {
+        let brief = match ear.subscribe().await {
             Ok(subscription) => {
                 ear.subscribed();
                 if missed {
                     ear.drop_all(DropCause::Reconnected);
                 }
-                (failures, backoff) = (0, FIRST_BACKOFF);
+                failures = 0;
+                let began = ear.runtime.now();
                 ear.listen(subscription).await;
+                // One that ends as soon as it is made must not be made without a pause.
+                let brief = ear.runtime.now().since(began) < ear.link.options.heartbeat;
+                if !brief {
+                    backoff = FIRST_BACKOFF;
+                }
+                brief
             }
             Err(error) => {
                 failures += 1;
                 ear.link.status.failed(&error);
+                false
             }
-        }
+        };
         missed = true;
         if failures == 1 {
             // Not back at once: from here on nothing is heard for a while.
             ear.disconnected();
         }
-        if failures > 0 {
+        if failures > 0 || brief {
             ear.runtime.sleep(jitter(backoff, ear.runtime.random())).await;
             backoff = backoff.saturating_mul(2).min(LONGEST_BACKOFF);
         }
@@ -58,6 +67,8 @@ struct Ear {
     peers: Peers,
     /// When its own messages were heard last.
     echo: Instant,
+    /// Whether the tiers rely on what is heard.
+    covered: bool,
 }
 
 impl Ear {
@@ -73,14 +84,15 @@ impl Ear {
     }
 
     fn subscribed(&mut self) {
-        self.peers.subscribed();
         self.echo = self.runtime.now();
+        self.peers.subscribed(self.echo);
         Status::one(&self.link.status.subscriptions);
         if !self.link.status.up.swap(true, Ordering::SeqCst)
             && let Some(engine) = self.engine.upgrade()
         {
             engine.backplane_changed(true);
         }
+        self.cover();
         self.link.changed.notify(usize::MAX);
     }
 
@@ -90,8 +102,22 @@ impl Ear {
         {
             engine.backplane_changed(false);
         }
+        self.cover();
         self.link.status.peers.store(0, Ordering::Relaxed);
         self.drop_all(DropCause::Disconnected);
+    }
+
+    /// Whether all others are heard; else entries in unshared tiers live for the fallback's time.
+    fn cover(&mut self) {
+        let missing = self.peers.missing();
+        self.link.status.missing.store(missing, Ordering::Relaxed);
+        let covered = self.link.is_up() && missing == 0;
+        if covered != self.covered {
+            self.covered = covered;
+            if let Some(engine) = self.engine.upgrade() {
+                engine.backplane_covers(covered);
+            }
+        }
     }
 
     /// Hears until the subscription is lost, or the engine gone.
@@ -113,7 +139,10 @@ impl Ear {
                     // Nothing has been heard for long enough: another attempt may take its time.
                     return self.disconnected();
                 }
-                if self.peers.lose(now, self.link.options.silence) {
+                let lost = self.peers.lose(now, self.link.options.silence);
+                // Before the drop: what is refilled from here on is bounded.
+                self.cover();
+                if lost {
                     self.drop_all(DropCause::PeerLost);
                 }
                 self.link.status.peers.store(self.peers.len(), Ordering::Relaxed);
@@ -149,6 +178,7 @@ impl Ear {
         if packet.leaving {
             self.peers.left(packet.node);
         }
+        self.cover();
         self.link.status.peers.store(self.peers.len(), Ordering::Relaxed);
     }
 

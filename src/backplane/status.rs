@@ -49,6 +49,10 @@ pub struct BackplaneInspection {
     pub state: BackplaneState,
     /// Other processes that are heard.
     pub peers: usize,
+    /// Processes that fell silent without taking leave, in the last ten minutes: they may write and be unable to tell.
+    /// While there are any, entries above a shared tier live for
+    /// [`fallback_cap`](super::BackplaneOptions::fallback_cap) at most.
+    pub missing: usize,
     /// Keys and clears that wait to be published.
     pub queued: usize,
     /// Messages published, heartbeats included.
@@ -79,6 +83,7 @@ pub struct BackplaneInspection {
 pub(super) struct Status {
     pub(super) up: AtomicBool,
     pub(super) peers: AtomicUsize,
+    pub(super) missing: AtomicUsize,
     pub(super) published: AtomicU64,
     pub(super) publish_failures: AtomicU64,
     pub(super) told: AtomicU64,
@@ -117,6 +122,7 @@ impl Status {
         BackplaneInspection {
             state: if up { BackplaneState::Up } else { BackplaneState::Down },
             peers: self.peers.load(Ordering::Relaxed),
+            missing: self.missing.load(Ordering::Relaxed),
             queued,
             published: get(&self.published),
             publish_failures: get(&self.publish_failures),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tierkeep::Backend;
 use tierkeep::backend::Scope;
+use tierkeep::{Backend, Stamp};
 use tierkeep_test_servers::Reply;
 
 use crate::support::{World, key, key_in, read, until};
@@ -86,4 +86,67 @@ fn too_many_regions_on_record_become_one_mark() {
     smol::block_on(world.redis.clear(&Scope::Prefix(Arc::from("one-more")), world.stamp(2))).unwrap();
     assert_eq!(world.command(&["HLEN", &marks]), Reply::Integer(1));
     assert_eq!(read(&other, &key(1)), None, "what was on record counts for all");
+}
+
+#[test]
+fn a_clear_from_a_clock_far_ahead_hides_nothing_that_is_written_later() {
+    let mut world = World::new();
+    let other = world.other();
+    world.write(&key(1), "before", world.stamp(1)).unwrap();
+    let hour = 1 << 38; // over an hour, in stamps' time
+    let ahead = Stamp { time: world.stamp(1).time + 2 * hour, node: 1 };
+    smol::block_on(world.redis.clear(&user(), ahead)).unwrap();
+    assert_eq!((world.read(&key(1)), read(&other, &key(1))), (None, None));
+    let later = Stamp { time: (world.wall().as_millis() + 1) << 16, node: 1 };
+    world.write(&key(1), "after", later).unwrap();
+    assert_eq!(world.read(&key(1)).as_deref(), Some("after"));
+    assert_eq!(read(&other, &key(1)).as_deref(), Some("after"));
+    // Nor does one that is on record already.
+    let (marks, version) =
+        (format!("{}:!clears", world.namespace), format!("{}:!clears:version", world.namespace));
+    world.command(&["HSET", &marks, "user", &format!("{:016x}", ahead.time)]);
+    world.command(&["SET", &version, "another"]);
+    assert_eq!(read(&other, &key(1)).as_deref(), Some("after"));
+    smol::block_on(world.redis.clear(&user(), Stamp { time: later.time + 1, node: 1 })).unwrap();
+    assert_eq!(read(&other, &key(1)), None, "it was overwritten");
+}
+
+#[test]
+fn a_damaged_mark_fails_no_read_and_no_clear() {
+    let mut world = World::new();
+    world.write(&key(1), "a", world.stamp(1)).unwrap();
+    let (marks, version) =
+        (format!("{}:!clears", world.namespace), format!("{}:!clears:version", world.namespace));
+    for damage in ["", "no number", "+00000000000000f", "ffffffffffffffffffff"] {
+        world.command(&["HSET", &marks, "user", damage, "", damage]);
+        world.command(&["SET", &version, damage]);
+        assert_eq!(read(&world.other(), &key(1)).as_deref(), Some("a"), "{damage:?}");
+    }
+    smol::block_on(world.redis.clear(&user(), world.stamp(2))).unwrap();
+    assert_eq!(read(&world.other(), &key(1)), None);
+}
+
+#[test]
+fn deletion_goes_on_after_its_runtime_is_gone() {
+    use tierkeep::backend::{OpenContext, RedisBackend, RedisDriver};
+    use tierkeep_tokio::TokioRuntime;
+    let mut world = World::new();
+    let builder = RedisBackend::builder(RedisDriver::Tokio).url(&crate::support::SERVER.url());
+    let redis = builder.namespace(&world.namespace).build().unwrap();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let open = async || redis.open(&OpenContext::new(TokioRuntime::current().into())).await.unwrap();
+    for id in 1..=2 {
+        world.write(&key_in(&format!("r{id}"), id), "a", world.stamp(1)).unwrap();
+    }
+    // Its tasks run only inside of `block_on`: this one ends before anything is deleted.
+    runtime().block_on(async {
+        open().await;
+        redis.clear(&Scope::Prefix(Arc::from("r1")), world.stamp(2)).await.unwrap();
+    });
+    assert_eq!(world.command(&["EXISTS", &world.name(&key_in("r1", 1))]), Reply::Integer(1));
+    runtime().block_on(async {
+        open().await;
+        redis.clear(&Scope::Prefix(Arc::from("r2")), world.stamp(2)).await.unwrap();
+        until(&TokioRuntime::current().into(), "the deletion", async || redis.stats().cleared == 2).await;
+    });
 }

@@ -110,3 +110,24 @@ fn keys_are_found_while_their_slots_move() {
         assert!(reads.into_iter().flatten().all(|read| read.unwrap().is_some()));
     });
 }
+
+#[cfg(feature = "backplane")]
+#[test]
+fn a_message_is_published_while_the_master_of_its_channel_is_dead() {
+    use tierkeep::backplane::Backplane;
+    let cluster = RedisCluster::start().unwrap();
+    let builder = RedisBackend::builder(RedisDriver::Smol).cluster(cluster.urls()).namespace("n");
+    let redis = builder.build().unwrap();
+    let runtime = RuntimeHandle::new(SmolRuntime::new());
+    open(&redis, &runtime);
+    let backplane = redis.backplane();
+    smol::block_on(async {
+        backplane.publish(&runtime, Raw::from_static(b"before")).await.unwrap();
+        let owner = cluster.owner(cluster.slot("n:!backplane").unwrap()).unwrap();
+        cluster.nodes()[owner].kill().unwrap();
+        let mut heard = backplane.subscribe(&runtime).await.unwrap();
+        backplane.publish(&runtime, Raw::from_static(b"while it is dead")).await.unwrap();
+        let heard = runtime.deadline(runtime.now().after(crate::support::ms(5000)), heard.next()).await;
+        assert_eq!(heard.flatten().as_deref(), Some(&b"while it is dead"[..]));
+    });
+}

@@ -52,14 +52,42 @@ fn a_rotated_password_needs_no_restart() {
 #[test]
 fn a_namespace_is_all_that_a_user_needs_to_be_allowed() {
     let rules = "on >pass ~n:* +mget +get +set +unlink +getrange +eval +evalsha +scan +hset +hget +hlen \
-                 +hexists +hvals +hgetall +del +ping";
+                 +hexists +hvals +hgetall +del +time +ping +select";
     let server = RedisServer::builder().user("narrow", rules).start().unwrap();
-    let redis = works(builder(&server, "n").credentials(Credentials::user("narrow", "pass")));
+    let redis = works(builder(&server, "n").credentials(Credentials::user("narrow", "pass")).database(1));
     let stamp = |time| tierkeep::Stamp { time, node: 1 };
     let mut removed = smol::block_on(redis.remove_entries(vec![(key(1), stamp(1 << 40))]));
     removed.remove(0).unwrap();
+    // Refused by the script, not by the server.
+    let refused = smol::block_on(stamped_write(&redis, stamp(1 << 39))).unwrap_err();
+    assert_eq!(refused.superseded_by(), Some(stamp(1 << 40)), "{refused}");
     smol::block_on(redis.clear(&tierkeep::backend::Scope::All, stamp(1 << 50))).unwrap();
     assert_eq!(read(&redis, &key(1)), None);
+}
+
+async fn stamped_write(redis: &RedisBackend, stamp: tierkeep::Stamp) -> tierkeep::Result<()> {
+    let meta = tierkeep::Meta { stamp, ..tierkeep::Meta::default() };
+    let entry = tierkeep::Entry::new(tierkeep::Payload::Bytes(Raw::from_static(b"b")), meta);
+    redis.write_entries(vec![(key(1), entry)]).await.remove(0)
+}
+
+/// Nothing but writes with stamps: a refusal stands inside the script's answer.
+#[test]
+fn writes_alone_notice_that_their_server_is_a_replica_now() {
+    let (first, second) = (RedisServer::start().unwrap(), RedisServer::start().unwrap());
+    second.follow(&first).unwrap();
+    let proxy = tierkeep_test_servers::FaultProxy::to(first.addr()).unwrap();
+    let redis = RedisBackend::builder(RedisDriver::Smol).url(&proxy.url()).namespace("n");
+    let redis = redis.max_backoff(std::time::Duration::from_millis(200)).build().unwrap();
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    open(&redis, &runtime);
+    let stamp = |time| tierkeep::Stamp { time, node: 1 };
+    smol::block_on(stamped_write(&redis, stamp(1))).unwrap();
+    first.fail_over_to(&second).unwrap();
+    proxy.retarget(second.addr());
+    smol::block_on(until(&runtime, "finding the new primary", async || {
+        stamped_write(&redis, stamp(2)).await.is_ok()
+    }));
 }
 
 #[test]
@@ -97,6 +125,24 @@ fn a_connection_from_which_nothing_comes_back_is_given_up() {
     }));
     proxy.set(Network::Healthy);
     smol::block_on(until(&runtime, "healing", async || redis.read(&key(1)).await.is_ok()));
+}
+
+#[test]
+fn a_connection_whose_answer_came_when_nobody_waited_is_kept() {
+    let server = RedisServer::start().unwrap();
+    let silence = std::time::Duration::from_millis(100);
+    let redis = works(builder(&server, "n").silence_timeout(silence));
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    server.pause().unwrap();
+    smol::block_on(async {
+        let deadline = runtime.now().after(crate::support::ms(10));
+        assert!(runtime.deadline(deadline, redis.read(&key(1))).await.is_none(), "it stands still");
+    });
+    server.resume().unwrap();
+    // Idle for longer than a silence.
+    smol::block_on(runtime.sleep(silence * 2));
+    assert_eq!(read(&redis, &key(1)).as_deref(), Some("a"));
+    assert_eq!((redis.stats().connects, redis.stats().disconnects), (1, 0));
 }
 
 #[cfg(all(feature = "redis-tokio-tls", feature = "redis-smol-tls"))]

@@ -26,8 +26,12 @@ fn neither_errors_nor_debug_nor_inspect_tell_them() {
     smol::block_on(async {
         let cache = Cache::builder(SmolRuntime::new()).tier(redis.clone()).build().await.unwrap();
         let region = cache.region::<u32, u32>("r").no_expiry().build().unwrap();
-        said += &format!("{:?}", region.try_get(&1).await);
-        said += &format!("{:?}", redis.read(&key(1)).await);
+        let lookup = region.try_get(&1).await.unwrap();
+        assert!(!lookup.degraded.is_empty(), "the login is refused");
+        said += &format!("{lookup:?}");
+        let refused = redis.read(&key(1)).await.unwrap_err();
+        assert!(refused.message().contains("cannot connect to Redis at 127.0.0.1"), "{refused}");
+        said += &format!("{refused} {refused:?}");
         said += &format!("{redis:?} {:?} {:?}", redis.stats(), cache.inspect());
         said += &serde_json::to_string(&redis.stats()).unwrap();
     });

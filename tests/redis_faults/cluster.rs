@@ -60,7 +60,7 @@ fn a_master_that_hands_over_to_its_replica() {
         start("cluster failover", host, |cluster, scenario| {
             cluster.fail_over(3).unwrap();
             cluster.fail_over(4).unwrap();
-            scenario.broken(200, |_| true);
+            scenario.broken(200, |_| answered(cluster, "MOVED") > 0);
             scenario.healed();
         });
     });

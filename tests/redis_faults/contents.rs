@@ -6,6 +6,8 @@ use super::host::on_every_runtime;
 use super::scenario::Scenario;
 use super::{backend, guarded};
 
+const WRONG_TYPE: &str = "wrong type";
+
 /// Warm, then `spoil` is done to every key of the cache, again and again under load; nobody cleans up afterwards.
 fn spoiled(fault: &'static str, spoil: impl Fn(&RedisServer, &str, &[u8]) + Sync) {
     on_every_runtime(|host| {
@@ -18,12 +20,16 @@ fn spoiled(fault: &'static str, spoil: impl Fn(&RedisServer, &str, &[u8]) + Sync
         }
         spoil_all(&server, &spoil);
         scenario.healed();
+        // A single server's MGET says of another type what it says of no value.
+        let is_string = fault != WRONG_TYPE;
+        assert_eq!(scenario.undecoded() > 0, is_string, "{fault}: whether it was read and counted");
         scenario.finish();
     });
 }
 
 fn spoil_all(server: &RedisServer, spoil: &impl Fn(&RedisServer, &str, &[u8])) {
     let Reply::Array(names) = server.command(&["KEYS", "faults:*:v1:*"]).unwrap() else { panic!("not keys") };
+    assert!(!names.is_empty(), "nothing is there to be spoilt");
     let mut last = Vec::new();
     for name in names {
         let name = name.text();
@@ -43,7 +49,7 @@ fn put(server: &RedisServer, name: &str, value: &[u8]) {
 
 #[test]
 fn another_type() {
-    spoiled("wrong type", |server, name, _| {
+    spoiled(WRONG_TYPE, |server, name, _| {
         // In one step: the load writes the key meanwhile.
         let script = "redis.call('DEL', KEYS[1]) redis.call('RPUSH', KEYS[1], 'a list')";
         server.command(&["EVAL", script, "1", name]).unwrap();

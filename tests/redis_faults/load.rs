@@ -49,6 +49,7 @@ pub(crate) struct Load {
     next: AtomicU64,
     stopped: AtomicBool,
     read_only: AtomicBool,
+    sets_only: AtomicBool,
     writing: AtomicU64,
     pub(crate) tally: Tally,
     pub(crate) violations: Mutex<Vec<String>>,
@@ -68,6 +69,7 @@ impl Load {
             next: AtomicU64::new(1),
             stopped: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
+            sets_only: AtomicBool::new(false),
             writing: AtomicU64::new(0),
             tally: Tally::default(),
             violations: Mutex::default(),
@@ -93,6 +95,10 @@ impl Load {
             self.runtime.sleep(pause).await;
             let set = SETS.start + (random >> 16) % (SETS.end - SETS.start);
             let row = ROWS.start + (random >> 24) % (ROWS.end - ROWS.start);
+            if self.sets_only.load(Ordering::Relaxed) {
+                self.change(55, set, row).await;
+                continue;
+            }
             match (random >> 32) % 100 {
                 0..=49 => self.get(set).await,
                 50..=54 => self.get_many().await,
@@ -113,6 +119,11 @@ impl Load {
             }
         }
         self.writing.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Nothing but sets from here on, or everything again.
+    pub(crate) fn only_set(&self, only: bool) {
+        self.sets_only.store(only, Ordering::Relaxed);
     }
 
     #[cfg(all(feature = "cluster", feature = "sentinel"))]

@@ -82,6 +82,25 @@ impl<'a> Scenario<'a> {
         }
     }
 
+    /// As [`healed`](Self::healed) for a load that does nothing but set, from before the fault until all sets arrive.
+    pub(crate) fn healed_by_sets(&mut self) {
+        for key in SETS {
+            self.wait_until("each key to be stored", || self.stores(key));
+        }
+        self.load.only_set(false);
+        self.healed();
+    }
+
+    /// What Redis gave and nobody could decode.
+    pub(crate) fn undecoded(&self) -> u64 {
+        self.load.cache.inspect().tiers[1].reads.decode_failed
+    }
+
+    /// Does nothing but set from here on.
+    pub(crate) fn only_set(&self) {
+        self.load.only_set(true);
+    }
+
     /// Whether Redis holds what is now set.
     fn stores(&self, key: u64) -> bool {
         self.host.block_on(async {

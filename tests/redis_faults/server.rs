@@ -100,6 +100,25 @@ fn failed_over_to_a_replica() {
     });
 }
 
+/// The same with nothing but sets: no read and no removal tells that the connection leads to a replica.
+#[test]
+fn failed_over_to_a_replica_while_all_that_happens_is_sets() {
+    on_every_runtime(|host| {
+        let (first, second) = (guarded().start().unwrap(), guarded().start().unwrap());
+        second.follow(&first).unwrap();
+        let proxy = FaultProxy::to(first.addr()).unwrap();
+        let backend = backend(host, proxy.addr());
+        let mut scenario = Scenario::start("-READONLY, sets only", host, backend);
+        scenario.warm();
+        scenario.only_set();
+        first.fail_over_to(&second).unwrap();
+        scenario.broken(100, |_| first.info("errorstat_READONLY").is_ok());
+        proxy.retarget(second.addr());
+        scenario.healed_by_sets();
+        scenario.finish();
+    });
+}
+
 #[test]
 fn another_password() {
     on_every_runtime(|host| {

@@ -25,6 +25,8 @@ pub(crate) struct Line {
     pub(crate) lossy: Arc<AtomicU64>,
     /// What this process publishes is lost on its way.
     pub(crate) mute: Arc<AtomicBool>,
+    /// Subscriptions end at once.
+    pub(crate) short: Arc<AtomicBool>,
     /// Nothing goes through, and it says so.
     pub(crate) away: Arc<AtomicBool>,
     /// For how many ms, at most, a message is held up.
@@ -34,7 +36,7 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn to(hub: &LocalBackplane) -> Self {
         let (lossy, mute, away) = (Arc::default(), Arc::default(), Arc::default());
-        Self { hub: hub.clone(), lossy, mute, away, delay: Arc::default() }
+        Self { hub: hub.clone(), lossy, mute, away, short: Arc::default(), delay: Arc::default() }
     }
 }
 
@@ -71,6 +73,10 @@ impl Backplane for Line {
 impl Subscription for Hearing {
     async fn next(&mut self) -> Option<Raw> {
         loop {
+            if self.line.short.load(Ordering::Relaxed) {
+                self.runtime.sleep(ms(1)).await;
+                return None;
+            }
             let message = self.messages.next().await?;
             if self.line.away.load(Ordering::Relaxed) {
                 return None;
@@ -237,6 +243,41 @@ fn a_process_that_ends_before_it_could_tell_is_noticed_by_its_silence() {
         assert_eq!(two.get(1).await, Some(20));
         let heard = two.backplane();
         assert_eq!((heard.last_drop, heard.peers), (Some(DropCause::PeerLost), 0));
+    });
+}
+
+#[test]
+fn a_process_that_writes_and_cannot_tell_is_outlived_by_no_entry_for_long() {
+    under_seeds(|sim| async move {
+        let (one, two, ..) = two(&sim).await;
+        one.line.mute.store(true, Ordering::Relaxed);
+        pass(&sim, ms(4500)).await;
+        assert_eq!(two.get(1).await, Some(10));
+        assert_eq!((two.backplane().state, two.backplane().missing), (BackplaneState::Up, 1));
+        pass(&sim, ms(10)).await;
+        one.set(1, 20).await;
+        // Nobody tells, for as long as it lasts.
+        pass(&sim, ms(30_000)).await;
+        assert_eq!(two.get(1).await, Some(20));
+        one.line.mute.store(false, Ordering::Relaxed);
+        pass(&sim, ms(5000)).await;
+        assert_eq!(two.backplane().missing, 0, "it is heard again");
+        one.set(1, 30).await;
+        pass(&sim, ms(10)).await;
+        assert_eq!(two.get(1).await, Some(30));
+    });
+}
+
+#[test]
+fn a_subscription_that_ends_at_once_is_not_made_anew_without_a_pause() {
+    under_seeds(|sim| async move {
+        let (one, two, ..) = two(&sim).await;
+        one.set(2, 1).await;
+        let before = two.backplane().subscriptions;
+        two.line.short.store(true, Ordering::Relaxed);
+        pass(&sim, ms(10_000)).await;
+        let made = two.backplane().subscriptions - before;
+        assert!((2..40).contains(&made), "{made} in 10 s");
     });
 }
 

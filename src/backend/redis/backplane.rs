@@ -1,8 +1,11 @@
 //! The backplane over Redis's pub/sub: the tier's own connections publish, one more listens.
 //!
 //! A publication is a command like others, sent once the write that it tells of has been confirmed. The listener is a
-//! connection to the server itself, of a cluster to any of its masters: the cluster's bus carries every publication to
-//! every node. Pub/sub keeps nothing for those who are away; the engine numbers its messages and notices.
+//! connection to the server itself. Of a cluster either may use any master, since the cluster's bus carries every
+//! publication to every node. Pub/sub keeps nothing for those who are away; the engine numbers its messages and notices.
+//!
+//! What has arrived and was not taken yet waits in memory, without a limit: the redis crate reads ahead. The engine takes
+//! messages as they come, each costs it microseconds, and a process that stands still reads nothing ahead either.
 
 use std::sync::Arc;
 
@@ -47,11 +50,10 @@ impl Backplane for RedisBackplane {
         let mut command = redis::cmd("PUBLISH");
         command.arg(&channel).arg(&message[..]);
         let slot = self.0.servers.slot(channel.as_bytes());
-        match self.0.servers.send(vec![Keyed { slot, command }]).await.pop() {
-            Some(Ok(Value::Int(_))) => Ok(()),
-            Some(Ok(Value::ServerError(error))) => Err(failure::refusal(&error)),
-            Some(Err(error)) => Err(error),
-            Some(Ok(_)) | None => Err(failure::unexpected("a publication")),
+        match self.0.servers.send_to_any(Keyed { slot, command }).await? {
+            Value::Int(_) => Ok(()),
+            Value::ServerError(error) => Err(failure::refusal(&error)),
+            _ => Err(failure::unexpected("a publication")),
         }
     }
 

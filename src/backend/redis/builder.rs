@@ -8,7 +8,6 @@ use std::time::Duration;
 use redis::{ClientTlsConfig, TlsCertificates};
 use redis::{ConnectionInfo, IntoConnectionInfo};
 
-use super::RedisBackend;
 use super::connect::Connector;
 use super::credentials::{Credentials, CredentialsProvider, Fixed};
 use super::driver::RedisDriver;
@@ -19,6 +18,7 @@ use super::servers::Servers;
 use super::shared::Shared;
 use super::store::{Store, StoreOptions};
 use super::target::Target;
+use super::{RESIDUAL, RedisBackend};
 use crate::codec::{Compressor, Format, PassthroughCompressor, PostcardFormat};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_format::CacheKeyFormat;
@@ -286,7 +286,11 @@ impl RedisBuilder {
             Some(info) => Some(self.settle(info?)?),
             None => None,
         };
-        let connector = Connector { credentials: self.credentials, timeout: self.connect_timeout };
+        let connector = Connector {
+            credentials: self.credentials,
+            timeout: self.connect_timeout,
+            unacknowledged: RESIDUAL.min(self.tombstones) * 2 / 3,
+        };
         let shared = Arc::new(Shared::new(connector, keyspace, self.silence, self.max_backoff));
         let replica = replica.map(|info| Servers::one(&shared, Target::Address(info)));
         let servers = match self.layout {

@@ -7,35 +7,22 @@
 //! depends on another.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use redis::Value;
 
 use super::failure;
-use super::script::{RECORD_CLEAR, SWEEP_UP_TO};
+use super::script::RECORD_CLEAR;
 use super::servers::{Keyed, Servers};
 use super::shared::Shared;
-use super::state::Counts;
 use crate::backend::{BackendResult, Scope};
 use crate::error::Result;
 use crate::key::CacheKey;
-use crate::runtime::jitter;
 use crate::value::Stamp;
 
 /// Past this many regions on record, a further clear counts for all of them.
-const MAX_REGIONS: usize = 4096;
-
-/// Keys that one step of the deletion looks at.
-const PIECE: usize = 500;
-
-/// Between two steps, so that the store has time for others.
-const PAUSE: Duration = Duration::from_millis(1);
-
-/// A deletion that fails is tried again, first after this, then after twice as long each time.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const RETRIES: u32 = 8;
+pub(super) const MAX_REGIONS: usize = 4096;
 
 /// Copies of the marks in a cluster: each covers a 64th of the slots.
 #[cfg(feature = "cluster")]
@@ -44,8 +31,6 @@ pub(super) const COPIES: usize = 64;
 pub(super) struct Clears {
     marks: ArcSwap<Marks>,
     names: Vec<Names>,
-    /// What is still to be deleted, and whether someone is at it.
-    work: Mutex<(Vec<(Scope, Stamp)>, bool)>,
 }
 
 /// One copy's names and slot.
@@ -91,7 +76,7 @@ impl Clears {
             })
             .collect();
         let marks = Marks { versions: vec![None; names.len()], ..Marks::default() };
-        Self { marks: ArcSwap::from_pointee(marks), names, work: Mutex::default() }
+        Self { marks: ArcSwap::from_pointee(marks), names }
     }
 
     /// The name under which a copy's version stands, and its slot.
@@ -138,9 +123,10 @@ impl Clears {
         let mut all = redis::cmd("HGETALL");
         all.arg(&names.marks);
         // The version first: the marks are then at least as new.
-        let commands = [get, all].map(|command| Keyed { slot: names.slot, command });
+        let commands = [get, all, redis::cmd("TIME")].map(|command| Keyed { slot: names.slot, command });
         let mut answers = servers.send(commands.into()).await.into_iter();
-        let (Some(version), Some(marks)) = (answers.next(), answers.next()) else {
+        let (Some(version), Some(marks), Some(time)) = (answers.next(), answers.next(), answers.next())
+        else {
             return Err(failure::unexpected("the marks of the clears"));
         };
         let version = match version? {
@@ -149,7 +135,10 @@ impl Clears {
             Value::ServerError(error) => return Err(failure::refusal(&error)),
             _ => return Err(failure::unexpected("the version of the clears")),
         };
-        let found = read_marks(marks?)?;
+        let mut found = read_marks(marks?)?;
+        // As the script that records them: one from a clock far ahead would hide all that is written until then.
+        let latest = latest_believed(&time?);
+        found.retain(|(_, time)| *time <= latest);
         self.marks.rcu(|marks| {
             let mut marks = Marks::clone(marks);
             for (region, time) in &found {
@@ -161,8 +150,14 @@ impl Clears {
         Ok(())
     }
 
-    /// Records a clear in every copy.
-    pub(super) async fn record(&self, scope: &Scope, stamp: Stamp, servers: &Servers) -> BackendResult<()> {
+    /// Records a clear in every copy. Returns up to which stamp it counts: the store takes a time that is more than an
+    /// hour ahead of its own clock for its own.
+    pub(super) async fn record(
+        &self,
+        scope: &Scope,
+        stamp: Stamp,
+        servers: &Servers,
+    ) -> BackendResult<Stamp> {
         let region = match scope {
             Scope::Prefix(region) => &**region,
             Scope::All => "",
@@ -178,127 +173,23 @@ impl Clears {
             };
             self.names.iter().map(call).collect()
         };
+        let mut counts = 0;
         for answer in servers.run(&RECORD_CLEAR, calls).await {
             match answer? {
-                Value::Int(_) => {}
+                Value::BulkString(time) => {
+                    counts = read_time(&time).ok_or_else(|| failure::unexpected("a clear"))?.max(counts);
+                }
                 Value::ServerError(error) => return Err(failure::refusal(&error)),
                 _ => return Err(failure::unexpected("a clear")),
             }
         }
         self.marks.rcu(|marks| {
             let mut marks = Marks::clone(marks);
-            marks.note(region, stamp.time);
+            marks.note(region, counts);
             marks
         });
-        Ok(())
+        Ok(Stamp { time: counts, ..stamp })
     }
-
-    /// Deletes what the clear hides, in the background, behind what else is to be deleted.
-    pub(super) fn delete_later(
-        self: &Arc<Self>,
-        scope: &Scope,
-        stamp: Stamp,
-        shared: &Arc<Shared>,
-        servers: &Arc<Servers>,
-    ) {
-        let Ok(runtime) = shared.runtime() else { return };
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        work.0.push((scope.clone(), stamp));
-        if !std::mem::replace(&mut work.1, true) {
-            let (this, shared, servers) = (Arc::downgrade(self), Arc::clone(shared), Arc::downgrade(servers));
-            runtime.spawn(async move {
-                while let Some((scope, stamp)) = this.upgrade().and_then(|clears| clears.next()) {
-                    let Some(servers) = servers.upgrade() else { return };
-                    let mut pause = FIRST_RETRY;
-                    // Given up at last, the rest stays hidden until it expires.
-                    for _ in 0..RETRIES {
-                        if sweep(&scope, Some(stamp), &shared, &servers).await.is_ok() {
-                            break;
-                        }
-                        let Ok(runtime) = shared.runtime() else { return };
-                        runtime.sleep(jitter(pause, runtime.random())).await;
-                        pause *= 2;
-                    }
-                }
-            });
-        }
-    }
-
-    fn next(&self) -> Option<(Scope, Stamp)> {
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = work.0.pop();
-        work.1 = next.is_some();
-        next
-    }
-}
-
-/// Deletes the entries in `scope` up to `stamp`, or all of them, piece by piece.
-pub(super) async fn sweep(
-    scope: &Scope,
-    stamp: Option<Stamp>,
-    shared: &Shared,
-    servers: &Servers,
-) -> Result<()> {
-    let runtime = shared.runtime()?;
-    let region = match scope {
-        Scope::Prefix(region) => Some(&**region),
-        Scope::All => None,
-    };
-    let pattern = shared.keyspace.pattern(region);
-    for node in servers.all().await? {
-        let mut cursor = b"0".to_vec();
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(PIECE);
-            let (next, found) = read_scan(node.one(&scan).await?)?;
-            let ours =
-                |name: &Vec<u8>| shared.keyspace.parse(name).is_some_and(|key| scope.covers(key.prefix()));
-            let names: Vec<_> = found.into_iter().filter(ours).collect();
-            let gone = delete(names, stamp, servers).await?;
-            Counts::add(&shared.counts.cleared, gone);
-            if next == b"0" {
-                break;
-            }
-            cursor = next;
-            runtime.sleep(PAUSE).await;
-        }
-    }
-    Ok(())
-}
-
-async fn delete(names: Vec<Vec<u8>>, stamp: Option<Stamp>, servers: &Servers) -> Result<u64> {
-    if names.is_empty() {
-        return Ok(0);
-    }
-    let answers = match stamp {
-        None => {
-            let unlink = |name: &Vec<u8>| {
-                let mut command = redis::cmd("UNLINK");
-                command.arg(name);
-                Keyed { slot: servers.slot(name), command }
-            };
-            servers.send(names.iter().map(unlink).collect()).await
-        }
-        Some(stamp) => {
-            let halves = [stamp.time & 0xFFFF_FFFF, stamp.time >> 32].map(|half| half.to_string());
-            let call = |names: &[Vec<u8>]| {
-                let slot = servers.slot(&names[0]);
-                let arguments = halves.iter().map(String::as_bytes);
-                Keyed { slot, command: SWEEP_UP_TO.call(names.iter().map(Vec::as_slice), arguments) }
-            };
-            let piece = if servers.has_slots() { 1 } else { PIECE };
-            servers.run(&SWEEP_UP_TO, || names.chunks(piece).map(call).collect()).await
-        }
-    };
-    let mut gone = 0;
-    for answer in answers {
-        match answer? {
-            Value::Int(count) => gone += u64::try_from(count).unwrap_or(0),
-            Value::ServerError(error) => return Err(failure::refusal(&error)),
-            _ => return Err(failure::unexpected("a deletion")),
-        }
-    }
-    Ok(gone)
 }
 
 /// What follows the names of the marks: nothing, or hash tags that spread the copies over the slots.
@@ -328,29 +219,22 @@ fn read_marks(value: Value) -> Result<Vec<(String, u64)>> {
     };
     let read = |(region, time): (Value, Value)| {
         let (Value::BulkString(region), Value::BulkString(time)) = (region, time) else { return None };
-        let time = u64::from_str_radix(std::str::from_utf8(&time).ok()?, 16).ok()?;
-        Some((String::from_utf8(region).ok()?, time))
+        Some((String::from_utf8(region).ok()?, read_time(&time)?))
     };
-    pairs
-        .into_iter()
-        .map(read)
-        .collect::<Option<_>>()
-        .ok_or_else(|| failure::unexpected("the marks of the clears"))
+    // What is damaged hides nothing: reads do not fail for ever because of it.
+    Ok(pairs.into_iter().filter_map(read).collect())
 }
 
-fn read_scan(value: Value) -> Result<(Vec<u8>, Vec<Vec<u8>>)> {
-    let unexpected = || failure::unexpected("SCAN");
-    let items = match value {
-        Value::Array(items) => items,
-        Value::ServerError(error) => return Err(failure::refusal(&error)),
-        _ => return Err(unexpected()),
-    };
-    let Ok([Value::BulkString(cursor), Value::Array(names)]) = <[Value; 2]>::try_from(items) else {
-        return Err(unexpected());
-    };
-    let name = |name| match name {
-        Value::BulkString(name) => Ok(name),
-        _ => Err(unexpected()),
-    };
-    Ok((cursor, names.into_iter().map(name).collect::<Result<_>>()?))
+/// A stamp's time, of 16 hex digits.
+fn read_time(text: &[u8]) -> Option<u64> {
+    let digits = text.len() == 16 && text.iter().all(u8::is_ascii_hexdigit);
+    digits.then(|| u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()).flatten()
+}
+
+/// The latest time that is believed, an hour after the store's answer to TIME; where it gives none, any is.
+fn latest_believed(time: &Value) -> u64 {
+    let Value::Array(parts) = time else { return u64::MAX };
+    let Some(Value::BulkString(seconds)) = parts.first() else { return u64::MAX };
+    let seconds = std::str::from_utf8(seconds).ok().and_then(|text| text.parse::<u64>().ok());
+    seconds.map_or(u64::MAX, |seconds| seconds.saturating_add(3700).saturating_mul(1000) << 16)
 }

@@ -4,8 +4,7 @@
 //! is redirected follows at once; a batch is split by node, and its parts travel at the same time.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,6 +19,7 @@ use super::slots::SLOTS;
 use super::state::ConnectionState;
 use super::target::Target;
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::Instant;
 
 /// How often a command follows a redirection or is sent again.
 const ATTEMPTS: usize = 5;
@@ -30,16 +30,41 @@ const NOT_READY: Duration = Duration::from_millis(10);
 /// The shortest time between two looks at the map.
 const REFRESH_EVERY: Duration = Duration::from_millis(200);
 
+/// How long a node may take with a command that others can take too.
+#[cfg(feature = "backplane")]
+const ANSWER: Duration = Duration::from_millis(300);
+
 pub(super) struct Cluster(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
     seeds: Vec<ConnectionInfo>,
     map: ArcSwap<Map>,
-    /// By address, also those that the map does not name (any more).
+    /// By address: those of the map, the seeds, and those that were heard of since the map was read.
     nodes: Mutex<HashMap<String, Arc<Node>>>,
-    refreshing: AtomicBool,
-    refreshed_at: AtomicU64,
+    refreshed: Mutex<Refreshed>,
+}
+
+/// The last look at the map.
+#[derive(Default)]
+struct Refreshed {
+    /// Under which opening of the backend: what follows ends with its runtime.
+    opening: u64,
+    at: Instant,
+    /// A task is at it.
+    running: bool,
+}
+
+/// The task that looks at the map; however it ends, another may be started.
+struct Refreshing(Arc<Inner>, u64);
+
+impl Drop for Refreshing {
+    fn drop(&mut self) {
+        let mut refreshed = self.0.refreshed();
+        if refreshed.opening == self.1 {
+            refreshed.running = false;
+        }
+    }
 }
 
 /// Who has which slot.
@@ -74,8 +99,7 @@ impl Cluster {
             seeds,
             map: ArcSwap::default(),
             nodes: Mutex::default(),
-            refreshing: AtomicBool::new(false),
-            refreshed_at: AtomicU64::new(0),
+            refreshed: Mutex::default(),
         }))
     }
 
@@ -203,6 +227,36 @@ impl Cluster {
         answers
     }
 
+    /// Sends a command that any node can take: to the master of its slot while that one answers, so that commands keep
+    /// their order, else to another, connected ones first.
+    #[cfg(feature = "backplane")]
+    pub(super) async fn send_to_any(&self, keyed: &Keyed) -> Result<Value> {
+        let runtime = self.0.shared.runtime()?;
+        let map = Arc::clone(&*self.map().await?);
+        let mut nodes: Vec<_> = map.masters.iter().map(|(_, node)| node).collect();
+        let owner = map.owner(keyed.slot);
+        nodes.sort_by_key(|node| {
+            let is_owner = owner.is_some_and(|owner| Arc::ptr_eq(owner, node));
+            match node.state() {
+                ConnectionState::Connected => (0, !is_owner),
+                ConnectionState::Idle | ConnectionState::Connecting => (1, !is_owner),
+                ConnectionState::Disconnected => (2, !is_owner),
+            }
+        });
+        let mut failed = failure::unexpected("the map of the cluster");
+        for node in nodes {
+            let deadline = runtime.now().after(ANSWER);
+            failed = match runtime.deadline(deadline, node.one(&keyed.command)).await {
+                Some(Ok(Value::ServerError(error))) => failure::refusal(&error),
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(error)) => error,
+                None => Error::new(ErrorKind::Unavailable, "a node of the Redis cluster does not answer"),
+            };
+            self.refresh_later();
+        }
+        Err(failed)
+    }
+
     /// Follows redirections. Returns what is to be sent by the map again.
     async fn follow(&self, redirected: Vec<(usize, u16, Cmd, Way)>, answers: &mut [Result<Value>]) -> Placed {
         let mut pending = Vec::new();
@@ -259,18 +313,19 @@ impl Cluster {
     fn refresh_later(&self) {
         let inner = &self.0;
         let Ok(runtime) = inner.shared.runtime() else { return };
-        let last = inner.refreshed_at.load(Ordering::Relaxed);
-        let elapsed = runtime.now().as_nanos().saturating_sub(last);
-        if u128::from(elapsed) < REFRESH_EVERY.as_nanos() || inner.refreshing.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let inner = Arc::downgrade(inner);
-        runtime.spawn(async move {
-            if let Some(inner) = inner.upgrade() {
-                // Without an answer the old map stays; the next failure asks again.
-                let _ = inner.refresh().await;
-                inner.refreshing.store(false, Ordering::Release);
+        let (opening, now) = (inner.shared.openings(), runtime.now());
+        {
+            let mut last = inner.refreshed();
+            let soon = last.running || now.since(last.at) < REFRESH_EVERY;
+            if last.opening == opening && soon {
+                return;
             }
+            *last = Refreshed { opening, at: now, running: true };
+        }
+        let refreshing = Refreshing(Arc::clone(inner), opening);
+        runtime.spawn(async move {
+            // Without an answer the old map stays; the next failure asks again.
+            let _ = refreshing.0.refresh().await;
         });
     }
 }
@@ -279,7 +334,11 @@ impl Inner {
     /// Asks the nodes that are known, then the seeds, for the map.
     async fn refresh(&self) -> Result<()> {
         let runtime = self.shared.runtime()?;
-        self.refreshed_at.store(runtime.now().as_nanos(), Ordering::Relaxed);
+        {
+            let (opening, mut refreshed) = (self.shared.openings(), self.refreshed());
+            let running = refreshed.running && refreshed.opening == opening;
+            *refreshed = Refreshed { opening, at: runtime.now(), running };
+        }
         let mut asked: Vec<(String, Arc<Node>)> = self.map.load().masters.clone();
         // Those that answer first; one that hangs costs its connection's silence.
         asked.sort_by_key(|(_, node)| node.state() != ConnectionState::Connected);
@@ -298,6 +357,7 @@ impl Inner {
                 Some(Ok(answer)) => match self.read_map(answer, &address) {
                     Some(map) => {
                         self.map.store(Arc::new(map));
+                        self.forget_others();
                         return Ok(());
                     }
                     None => failed = Some(failure::unexpected("CLUSTER SLOTS")),
@@ -309,6 +369,19 @@ impl Inner {
             }
         }
         Err(failed.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no node of the cluster is known")))
+    }
+
+    fn refreshed(&self) -> MutexGuard<'_, Refreshed> {
+        self.refreshed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the nodes that are neither in the map nor seeds; their connections end with their last command.
+    fn forget_others(&self) {
+        let seeds: Vec<_> = self.seeds.iter().map(|seed| seed.addr().to_string()).collect();
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let map = self.map.load();
+        let in_map = |address: &String| map.masters.iter().any(|(master, _)| master == address);
+        nodes.retain(|address, _| in_map(address) || seeds.contains(address));
     }
 
     fn read_map(&self, answer: Value, asked: &str) -> Option<Map> {

@@ -17,6 +17,9 @@ use crate::runtime::RuntimeHandle;
 pub(super) struct Connector {
     pub(super) credentials: Option<Arc<dyn CredentialsProvider>>,
     pub(super) timeout: Duration,
+    /// How long the system keeps sending what is not acknowledged (`TCP_USER_TIMEOUT`, on Linux): a command that was
+    /// given up is not to arrive once nothing in the store remembers what came after it.
+    pub(super) unacknowledged: Duration,
 }
 
 impl Connector {
@@ -27,7 +30,7 @@ impl Connector {
         runtime: &RuntimeHandle,
         info: ConnectionInfo,
     ) -> Result<MultiplexedConnection> {
-        self.within(runtime, async { attempt(info, self.credentials().await?).await }).await
+        self.within(runtime, async { attempt(self.bound(info), self.credentials().await?).await }).await
     }
 
     /// The same with the user and password in `info`, whatever the backend's credentials are.
@@ -49,6 +52,20 @@ impl Connector {
         channel: &str,
     ) -> Result<PubSubStream> {
         self.within(runtime, async { listen(info, self.credentials().await?, channel).await }).await
+    }
+
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    fn bound(&self, info: ConnectionInfo) -> ConnectionInfo {
+        let settings = info.tcp_settings().clone();
+        if settings.user_timeout().is_some_and(|chosen| chosen <= self.unacknowledged) {
+            return info;
+        }
+        info.set_tcp_settings(settings.set_user_timeout(self.unacknowledged))
+    }
+
+    #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
+    fn bound(&self, info: ConnectionInfo) -> ConnectionInfo {
+        info
     }
 
     async fn within<T>(
@@ -120,11 +137,16 @@ impl Login {
         Self { info: info.set_redis_settings(settings), secrets }
     }
 
+    /// To be called before a text is cut: half a secret would not be found.
+    fn without_secrets(&self, text: String) -> String {
+        let mut secrets: Vec<_> = self.secrets.iter().flatten().filter(|secret| !secret.is_empty()).collect();
+        // One may be part of another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.into_iter().fold(text, |text, secret| text.replace(secret, "…"))
+    }
+
     fn failed(&self, error: &redis::RedisError) -> Error {
-        let mut text = failure::text(error);
-        for secret in self.secrets.iter().flatten().filter(|secret| !secret.is_empty()) {
-            text = text.replace(secret, "…");
-        }
+        let text = failure::shorten(&self.without_secrets(error.to_string()));
         let address = self.info.addr();
         Error::new(ErrorKind::Unavailable, format!("cannot connect to Redis at {address}: {text}"))
     }
@@ -140,4 +162,34 @@ fn prepare_tls(info: &ConnectionInfo) {
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
     let _ = info;
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::IntoConnectionInfo;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_that_the_cut_would_divide_is_replaced_as_a_whole() {
+        let info = "redis://user@localhost".into_connection_info().unwrap();
+        let login = Login::new(info, Some(Credentials::user("hunter", "hunter2-and-more")));
+        let said = format!("{}hunter2-and-more is wrong for hunter", "x".repeat(292));
+        let text = failure::shorten(&login.without_secrets(said));
+        assert!(text.starts_with("xxx") && !text.contains("hunter"), "{text}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_not_acknowledged_is_given_up_and_a_shorter_choice_stays() {
+        let connector =
+            Connector { credentials: None, timeout: Duration::ZERO, unacknowledged: Duration::from_secs(20) };
+        let info = "redis://localhost".into_connection_info().unwrap();
+        let after = |info: ConnectionInfo| connector.bound(info).tcp_settings().user_timeout();
+        assert_eq!(after(info.clone()), Some(Duration::from_secs(20)));
+        for (chosen, kept) in [(5, 5), (100, 20)] {
+            let settings = info.tcp_settings().clone().set_user_timeout(Duration::from_secs(chosen));
+            assert_eq!(after(info.clone().set_tcp_settings(settings)), Some(Duration::from_secs(kept)));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What the store reports, as the engine's errors. Nothing here repeats what a command was sent with.
 
-use redis::{RedisError, ServerError, ServerErrorKind};
+use redis::{RedisError, ServerError, ServerErrorKind, Value};
 
 use crate::error::{Error, ErrorKind};
 
@@ -10,12 +10,12 @@ pub(super) fn connection(error: &RedisError) -> Error {
     Error::new(kind, format!("Redis: {}", text(error)))
 }
 
-/// The text of an error without the arguments that a server may repeat ("unknown command, with args beginning with").
 pub(super) fn text(error: &RedisError) -> String {
     shorten(&error.to_string())
 }
 
-fn shorten(text: &str) -> String {
+/// A text without the arguments that a server may repeat ("unknown command, with args beginning with").
+pub(super) fn shorten(text: &str) -> String {
     let end = text.find(", with args beginning with").unwrap_or(text.len());
     text[..end].chars().take(300).collect()
 }
@@ -40,9 +40,22 @@ pub(super) fn is_unknown_script(error: &ServerError) -> bool {
     error.kind() == Some(ServerErrorKind::NoScript)
 }
 
-/// Whether the answer says that this connection leads to the wrong server, or in the wrong name: a new one may not.
-pub(super) fn wants_new_connection(error: &ServerError) -> bool {
-    error.kind() == Some(ServerErrorKind::ReadOnly) || matches!(error.code(), "NOAUTH" | "WRONGPASS")
+/// What in an answer says that this connection leads to the wrong server, or in the wrong name: a new one may not.
+/// Scripts that answer for each key have it inside their answer.
+pub(super) fn that_wants_new_connection(answer: &Value) -> Option<&ServerError> {
+    match answer {
+        Value::ServerError(error) if wants_new_connection(error) => Some(error),
+        Value::Array(answers) => answers.iter().find_map(that_wants_new_connection),
+        _ => None,
+    }
+}
+
+fn wants_new_connection(error: &ServerError) -> bool {
+    error.kind() == Some(ServerErrorKind::ReadOnly)
+        || matches!(error.code(), "NOAUTH" | "WRONGPASS")
+        // Redis 6, of a command inside a script: "@user_script: 1: -READONLY You can't write".
+        || (error.code().starts_with("@user_script")
+            && error.details().is_some_and(|details| details.contains("-READONLY ")))
 }
 
 pub(super) fn unexpected(what: &str) -> Error {

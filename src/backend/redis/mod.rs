@@ -11,6 +11,7 @@ mod clears;
 mod cluster;
 mod connect;
 mod credentials;
+mod deletions;
 mod driver;
 mod failure;
 mod keyspace;
@@ -53,6 +54,9 @@ use crate::key_format::CacheKeyFormat;
 use crate::runtime::RuntimeHandle;
 use crate::tier::TierOptions;
 use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Meta, Payload, Raw, Stamp};
+
+/// How long after it was given up a write may be applied by a store that does not compare stamps: TCP gives up earlier.
+const RESIDUAL: Duration = Duration::from_secs(30);
 
 /// A tier in Redis (or Valkey): shared by processes, asked in batches, calm while it is away. Clones share the connections.
 ///
@@ -112,7 +116,10 @@ use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Meta, Payload,
 /// A write or a removal is applied by a script, only if nothing newer stands there, going by
 /// [`Stamp`](crate::Stamp): neither a process that is late nor a command that was given up can undo what came after it.
 /// A removal leaves a tombstone ([`RedisBuilder::tombstone_life`]), and so does an entry that lives shorter than one, so that
-/// its stamp outlives it. Stamps follow the processes' clocks: two writes that no process saw one after the other are
+/// its stamp outlives it. What is under way for longer than a tombstone lives meets nothing that refuses it: on Linux the
+/// system gives up a connection whose peer has acknowledged nothing for 20 s (two thirds of a shorter tombstone life),
+/// elsewhere TCP may go on for minutes. A server that had received a command and stood still for that long executes it
+/// all the same. Stamps follow the processes' clocks: two writes that no process saw one after the other are
 /// ordered by them, so that clocks which differ by a second may let the earlier of two writes within that second win.
 ///
 /// It costs the server some 2 µs of its time per key over a `SET`, which takes 1.2 (in batches of 128, on a busy machine);
@@ -137,7 +144,9 @@ use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Meta, Payload,
 /// # Permissions
 ///
 /// An ACL user needs `~namespace:*` and the commands `mget get set unlink getrange eval evalsha scan hset hget hlen hexists
-/// hvals hgetall del ping`; with sentinels `role`, in a cluster `cluster|slots` and `asking`, for plain values `pttl`.
+/// hvals hgetall del time ping`; in another database than 0 `select`, with sentinels `role`, in a cluster
+/// `cluster|slots` and `asking`, for plain values `pttl`; for the backplane `publish`, `subscribe` and its channel,
+/// `&namespace:!backplane`.
 #[derive(Clone)]
 pub struct RedisBackend(Arc<Store>);
 
@@ -243,8 +252,8 @@ impl Backend for RedisBackend {
     }
 
     fn residual(&self) -> Option<Duration> {
-        // Where stamps are compared, what arrives late is refused; else it may be applied as long as TCP keeps trying.
-        Some(if self.0.options.compare { Duration::ZERO } else { Duration::from_secs(30) })
+        // Where stamps are compared, what arrives late is refused.
+        Some(if self.0.options.compare { Duration::ZERO } else { RESIDUAL })
     }
 
     fn suits(&self, runtime: &RuntimeHandle) -> BackendResult<()> {

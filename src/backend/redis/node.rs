@@ -1,7 +1,7 @@
 //! One server: connected when it is first needed, again whenever the connection is lost, and refused meanwhile.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ enum Link {
 #[derive(Clone)]
 struct Live {
     connection: MultiplexedConnection,
+    /// Under which opening of the backend it was made: another's runtime may be gone, and its clock another one.
+    opening: u64,
     pulse: Arc<Pulse>,
 }
 
@@ -56,6 +58,10 @@ struct Pulse {
     outstanding: AtomicUsize,
     /// Since when an answer is due, in ns of the runtime's clock; 0: none is.
     due_since: AtomicU64,
+    /// When somebody asked last, by the same clock.
+    asked_at: AtomicU64,
+    /// Somebody asks to see whether anything comes back.
+    probing: AtomicBool,
 }
 
 impl Node {
@@ -148,6 +154,10 @@ impl Node {
             let changed = {
                 let mut link = self.link();
                 match &*link {
+                    Link::Up(live) if live.opening != self.shared.openings() => {
+                        *link = Link::Idle;
+                        continue;
+                    }
                     Link::Up(live) if !self.is_silent(live) => return Ok(live.clone()),
                     Link::Up(_) => {
                         let error = Error::new(
@@ -181,12 +191,20 @@ impl Node {
     }
 
     fn is_silent(&self, live: &Live) -> bool {
-        let due = live.pulse.due_since.load(Ordering::Relaxed);
-        due != 0
-            && self
-                .shared
-                .runtime()
-                .is_ok_and(|runtime| runtime.now().since(Instant::from_nanos(due)) >= self.shared.silence)
+        let Ok(runtime) = self.shared.runtime() else { return false };
+        let (now, pulse) = (runtime.now(), &live.pulse);
+        let is_long_ago = |at: u64| now.since(Instant::from_nanos(at)) >= self.shared.silence;
+        let due = pulse.due_since.load(Ordering::Relaxed);
+        if due == 0 || !is_long_ago(due) {
+            return false;
+        }
+        // Nobody has asked for as long: what was due may have come when nobody waited for it any more. One call finds out.
+        if is_long_ago(pulse.asked_at.load(Ordering::Relaxed)) && !pulse.probing.swap(true, Ordering::Relaxed)
+        {
+            pulse.due_since.store(now.as_nanos().max(1), Ordering::Relaxed);
+            return false;
+        }
+        true
     }
 
     /// A call failed without an answer: the connection is of no more use, unless it has been replaced already.
@@ -200,11 +218,7 @@ impl Node {
 
     /// Looks for answers that ask for another connection.
     fn look(&self, live: &Live, answers: &[Value]) {
-        let refused = answers.iter().find_map(|answer| match answer {
-            Value::ServerError(error) if failure::wants_new_connection(error) => Some(error),
-            _ => None,
-        });
-        if let Some(error) = refused {
+        if let Some(error) = answers.iter().find_map(failure::that_wants_new_connection) {
             self.replace(live, &failure::refusal(error));
         }
     }
@@ -282,7 +296,7 @@ async fn connect(node: Weak<Node>, runtime: RuntimeHandle, opening: u64) {
         match attempt {
             Ok(connection) => {
                 Counts::one(&counts.connects);
-                return node.set(Link::Up(Live { connection, pulse: Arc::default() }));
+                return node.set(Link::Up(Live { connection, opening, pulse: Arc::default() }));
             }
             Err(error) => {
                 Counts::one(&counts.connect_failures);
@@ -310,6 +324,7 @@ impl<'a> Due<'a> {
         let runtime = shared.runtime()?;
         pulse.outstanding.fetch_add(1, Ordering::Relaxed);
         let now = runtime.now().as_nanos().max(1);
+        pulse.asked_at.store(now, Ordering::Relaxed);
         let _ = pulse.due_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         Ok(Self { pulse, runtime })
     }
@@ -319,6 +334,7 @@ impl<'a> Due<'a> {
             let others = self.pulse.outstanding.load(Ordering::Relaxed) > 1;
             let due = if others { self.runtime.now().as_nanos().max(1) } else { 0 };
             self.pulse.due_since.store(due, Ordering::Relaxed);
+            self.pulse.probing.store(false, Ordering::Relaxed);
         }
     }
 }

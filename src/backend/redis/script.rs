@@ -73,7 +73,7 @@ local function change(i, key, value, life, found)
   else
     local done = true
     if value == '' then
-      if found ~= '' then call('UNLINK', key) end
+      if found ~= '' then done = pcall('UNLINK', key) end
     elseif life == '' then
       done = pcall('SET', key, value)
     else
@@ -88,8 +88,7 @@ local function change(i, key, value, life, found)
     if type(done) == 'table' and done.err then
       -- No room even for a tombstone: removing needs none.
       if not live(value) then
-        call('UNLINK', key)
-        done = true
+        done = pcall('UNLINK', key)
       end
     end
     if type(done) == 'table' and done.err then
@@ -141,14 +140,26 @@ return gone
 /// Records a clear. With too many regions on record, all become one mark over everything.
 ///
 /// KEYS: the marks, their version. ARGV: the region or nothing, the stamp's time in 16 hex digits, the new version,
-/// how many regions at most.
+/// how many regions at most. Answers the time that counts: one that is more than an hour ahead of the store's clock is
+/// not believed, and becomes the store's; what is on record and not believed, or damaged, is overwritten.
 const CLEAR: &str = r"
+local now = redis.call('TIME')
+local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local function halves(mark)
+  local hi, lo = tonumber(string.sub(mark, 1, 8), 16), tonumber(string.sub(mark, 9), 16)
+  if #mark == 16 and hi and lo and hi <= math.floor(ms / 65536) + 55 then return hi, lo end
+end
 local function later(a, b)
-  local x, y = tonumber(string.sub(a, 1, 8), 16), tonumber(string.sub(b, 1, 8), 16)
-  if x ~= y then return x > y end
-  return tonumber(string.sub(a, 9), 16) > tonumber(string.sub(b, 9), 16)
+  local ahi, alo = halves(a)
+  local bhi, blo = halves(b)
+  if not ahi then return false end
+  return not bhi or ahi > bhi or (ahi == bhi and alo > blo)
 end
 local region, time = ARGV[1], ARGV[2]
+if not halves(time) then
+  time = string.format('%08x%08x', math.floor(ms / 65536), (ms % 65536) * 65536)
+end
+local counts = time
 if region ~= '' and redis.call('HEXISTS', KEYS[1], region) == 0
     and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then
   for _, mark in ipairs(redis.call('HVALS', KEYS[1])) do
@@ -160,7 +171,7 @@ end
 local mark = redis.call('HGET', KEYS[1], region)
 if not mark or later(time, mark) then redis.call('HSET', KEYS[1], region, time) end
 redis.call('SET', KEYS[2], ARGV[3])
-return 1
+return counts
 ";
 
 pub(super) static STORE_IF_NEWER: LazyLock<Lua> = LazyLock::new(|| Lua::new(STORE));

@@ -95,6 +95,16 @@ impl Servers {
         answers
     }
 
+    /// Sends a command that has no keys, and that any server can take.
+    #[cfg(feature = "backplane")]
+    pub(super) async fn send_to_any(&self, keyed: Keyed) -> Result<Value> {
+        match self {
+            Self::One(node) => node.one(&keyed.command).await,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => cluster.send_to_any(&keyed).await,
+        }
+    }
+
     /// A connection that hears a channel: to the server, or to whichever master of the cluster takes it first, beginning
     /// with a random one.
     #[cfg(feature = "backplane")]

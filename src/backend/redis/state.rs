@@ -36,7 +36,8 @@ pub struct RedisStats {
     pub last_error: Option<String>,
     /// Writes and removals that were not applied because something newer stood there.
     pub newer_found: u64,
-    /// Keys that held another type of Redis value.
+    /// Keys that held another type of Redis value, in a cluster and with plain values; a single server does not tell
+    /// them from keys that hold nothing.
     pub wrong_type: u64,
     /// Entries hidden by a clear and deleted in its wake.
     pub cleared: u64,

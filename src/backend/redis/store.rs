@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clears::{self, Clears};
+use super::clears::Clears;
+use super::deletions::{Deletions, sweep};
 use super::driver::RedisDriver;
 use super::servers::Servers;
 use super::shared::Shared;
@@ -19,7 +20,8 @@ pub(super) struct Store {
     pub(super) servers: Arc<Servers>,
     /// Asked for reads instead, while it answers.
     pub(super) replica: Option<Arc<Servers>>,
-    pub(super) clears: Arc<Clears>,
+    pub(super) clears: Clears,
+    deletions: Arc<Deletions>,
     pub(super) options: StoreOptions,
 }
 
@@ -44,8 +46,15 @@ impl Store {
         replica: Option<Servers>,
         options: StoreOptions,
     ) -> Self {
-        let clears = Arc::new(Clears::new(&shared, &servers));
-        Self { shared, servers: Arc::new(servers), replica: replica.map(Arc::new), clears, options }
+        let clears = Clears::new(&shared, &servers);
+        Self {
+            shared,
+            servers: Arc::new(servers),
+            replica: replica.map(Arc::new),
+            clears,
+            deletions: Arc::default(),
+            options,
+        }
     }
 
     pub(super) fn stats(&self) -> RedisStats {
@@ -56,15 +65,16 @@ impl Store {
     pub(super) async fn open(&self, context: &OpenContext) -> Result<()> {
         self.options.driver.suits(&context.runtime)?;
         self.shared.open_on(&context.runtime);
+        self.deletions.resume(&self.shared, &self.servers);
         if self.options.eager { self.servers.connect_now().await } else { Ok(()) }
     }
 
     pub(super) async fn clear(&self, scope: &Scope, stamp: Stamp) -> BackendResult<()> {
         if self.options.plain {
-            return clears::sweep(scope, None, &self.shared, &self.servers).await;
+            return sweep(scope, None, &self.shared, &self.servers).await;
         }
-        self.clears.record(scope, stamp, &self.servers).await?;
-        self.clears.delete_later(scope, stamp, &self.shared, &self.servers);
+        let stamp = self.clears.record(scope, stamp, &self.servers).await?;
+        self.deletions.add(scope, stamp, &self.shared, &self.servers);
         Ok(())
     }
 }

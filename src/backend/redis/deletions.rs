@@ -1,0 +1,262 @@
+//! What clears hide is deleted in the background, in pieces, one clear after the other.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use redis::Value;
+
+use super::clears::MAX_REGIONS;
+use super::failure;
+use super::script::SWEEP_UP_TO;
+use super::servers::{Keyed, Servers};
+use super::shared::Shared;
+use super::state::Counts;
+use crate::backend::Scope;
+use crate::error::Result;
+use crate::runtime::jitter;
+use crate::value::Stamp;
+
+/// Keys that one step of the deletion looks at.
+const PIECE: usize = 500;
+
+/// Between two steps, so that the store has time for others.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A deletion that fails is tried again, first after this, then after twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const RETRIES: u32 = 8;
+
+#[derive(Default)]
+pub(super) struct Deletions(Mutex<Work>);
+
+impl Deletions {
+    /// Deletes what a clear hides, in the background, behind what else is to be deleted.
+    pub(super) fn add(
+        self: &Arc<Self>,
+        scope: &Scope,
+        stamp: Stamp,
+        shared: &Arc<Shared>,
+        servers: &Arc<Servers>,
+    ) {
+        if shared.runtime().is_ok() {
+            self.work().add(scope, stamp);
+            self.resume(shared, servers);
+        }
+    }
+
+    /// Goes on with what is to be deleted, unless someone is at it.
+    pub(super) fn resume(self: &Arc<Self>, shared: &Arc<Shared>, servers: &Arc<Servers>) {
+        let Ok(runtime) = shared.runtime() else { return };
+        let opening = shared.openings();
+        let number = {
+            let mut work = self.work();
+            if work.waiting.is_empty() || work.running.is_some_and(|(_, under)| under == opening) {
+                return;
+            }
+            work.turns += 1;
+            work.running = Some((work.turns, opening));
+            work.turns
+        };
+        let turn = Turn { deletions: Arc::downgrade(self), number };
+        let (shared, servers) = (Arc::clone(shared), Arc::downgrade(servers));
+        runtime.spawn(async move {
+            while let Some(next) = turn.next() {
+                let Some(servers) = servers.upgrade() else { return };
+                let mut pause = FIRST_RETRY;
+                // Given up at last, the rest stays hidden until it expires.
+                for _ in 0..RETRIES {
+                    if sweep(&next.0, Some(next.1), &shared, &servers).await.is_ok() {
+                        break;
+                    }
+                    let Ok(runtime) = shared.runtime() else { return };
+                    runtime.sleep(jitter(pause, runtime.random())).await;
+                    pause *= 2;
+                }
+                turn.done(&next);
+            }
+        });
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is still to be deleted.
+#[derive(Default)]
+struct Work {
+    /// The oldest first, each scope once. Past [`MAX_REGIONS`] the oldest goes: it stays hidden until it expires.
+    waiting: VecDeque<(Scope, Stamp)>,
+    /// The turns of those who are at it, counted.
+    turns: u64,
+    /// Who is at it, and under which opening of the backend: it may have ended with its runtime.
+    running: Option<(u64, u64)>,
+}
+
+impl Work {
+    fn add(&mut self, scope: &Scope, stamp: Stamp) {
+        if let Some((_, known)) = self.waiting.iter_mut().find(|(known, _)| known == scope) {
+            *known = stamp.max(*known);
+            return;
+        }
+        self.waiting.push_back((scope.clone(), stamp));
+        if self.waiting.len() > MAX_REGIONS {
+            self.waiting.pop_front();
+        }
+    }
+}
+
+/// Someone at work; however it ends, another may begin.
+struct Turn {
+    deletions: Weak<Deletions>,
+    number: u64,
+}
+
+impl Turn {
+    /// What is to be deleted next.
+    fn next(&self) -> Option<(Scope, Stamp)> {
+        let deletions = self.deletions.upgrade()?;
+        let mut work = deletions.work();
+        if work.running.is_none_or(|(number, _)| number != self.number) {
+            return None;
+        }
+        let next = work.waiting.front().cloned();
+        if next.is_none() {
+            work.running = None;
+        }
+        next
+    }
+
+    /// It has been deleted, or given up. What was cleared again meanwhile stays.
+    fn done(&self, done: &(Scope, Stamp)) {
+        let Some(deletions) = self.deletions.upgrade() else { return };
+        let mut work = deletions.work();
+        if work.waiting.front() == Some(done) {
+            work.waiting.pop_front();
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(deletions) = self.deletions.upgrade() else { return };
+        let mut work = deletions.work();
+        work.running.take_if(|(number, _)| *number == self.number);
+    }
+}
+
+/// Deletes the entries in `scope` up to `stamp`, or all of them, piece by piece.
+pub(super) async fn sweep(
+    scope: &Scope,
+    stamp: Option<Stamp>,
+    shared: &Shared,
+    servers: &Servers,
+) -> Result<()> {
+    let runtime = shared.runtime()?;
+    let region = match scope {
+        Scope::Prefix(region) => Some(&**region),
+        Scope::All => None,
+    };
+    let pattern = shared.keyspace.pattern(region);
+    for node in servers.all().await? {
+        let mut cursor = b"0".to_vec();
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(PIECE);
+            let (next, found) = read_scan(node.one(&scan).await?)?;
+            let ours =
+                |name: &Vec<u8>| shared.keyspace.parse(name).is_some_and(|key| scope.covers(key.prefix()));
+            let names: Vec<_> = found.into_iter().filter(ours).collect();
+            let gone = delete(names, stamp, servers).await?;
+            Counts::add(&shared.counts.cleared, gone);
+            if next == b"0" {
+                break;
+            }
+            cursor = next;
+            runtime.sleep(PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
+async fn delete(names: Vec<Vec<u8>>, stamp: Option<Stamp>, servers: &Servers) -> Result<u64> {
+    if names.is_empty() {
+        return Ok(0);
+    }
+    let answers = match stamp {
+        None => {
+            let unlink = |name: &Vec<u8>| {
+                let mut command = redis::cmd("UNLINK");
+                command.arg(name);
+                Keyed { slot: servers.slot(name), command }
+            };
+            servers.send(names.iter().map(unlink).collect()).await
+        }
+        Some(stamp) => {
+            let halves = [stamp.time & 0xFFFF_FFFF, stamp.time >> 32].map(|half| half.to_string());
+            let call = |names: &[Vec<u8>]| {
+                let slot = servers.slot(&names[0]);
+                let arguments = halves.iter().map(String::as_bytes);
+                Keyed { slot, command: SWEEP_UP_TO.call(names.iter().map(Vec::as_slice), arguments) }
+            };
+            let piece = if servers.has_slots() { 1 } else { PIECE };
+            servers.run(&SWEEP_UP_TO, || names.chunks(piece).map(call).collect()).await
+        }
+    };
+    let mut gone = 0;
+    for answer in answers {
+        match answer? {
+            Value::Int(count) => gone += u64::try_from(count).unwrap_or(0),
+            Value::ServerError(error) => return Err(failure::refusal(&error)),
+            _ => return Err(failure::unexpected("a deletion")),
+        }
+    }
+    Ok(gone)
+}
+
+fn read_scan(value: Value) -> Result<(Vec<u8>, Vec<Vec<u8>>)> {
+    let unexpected = || failure::unexpected("SCAN");
+    let items = match value {
+        Value::Array(items) => items,
+        Value::ServerError(error) => return Err(failure::refusal(&error)),
+        _ => return Err(unexpected()),
+    };
+    let Ok([Value::BulkString(cursor), Value::Array(names)]) = <[Value; 2]>::try_from(items) else {
+        return Err(unexpected());
+    };
+    let name = |name| match name {
+        Value::BulkString(name) => Ok(name),
+        _ => Err(unexpected()),
+    };
+    Ok((cursor, names.into_iter().map(name).collect::<Result<_>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(id: usize) -> Scope {
+        Scope::Prefix(id.to_string().into())
+    }
+
+    #[test]
+    fn what_waits_is_deleted_in_its_order_each_scope_once_up_to_its_newest_clear() {
+        let mut work = Work::default();
+        for (id, time) in [(1, 10), (2, 20), (1, 30), (2, 15)] {
+            work.add(&region(id), Stamp { time, node: 1 });
+        }
+        let waiting: Vec<_> = work.waiting.iter().map(|(scope, stamp)| (scope.clone(), stamp.time)).collect();
+        assert_eq!(waiting, [(region(1), 30), (region(2), 20)]);
+    }
+
+    #[test]
+    fn no_more_waits_than_regions_on_record() {
+        let mut work = Work::default();
+        for id in 0..MAX_REGIONS + 10 {
+            work.add(&region(id), Stamp { time: 1, node: 1 });
+        }
+        assert_eq!(work.waiting.len(), MAX_REGIONS);
+        assert_eq!(work.waiting.front().map(|(scope, _)| scope.clone()), Some(region(10)), "the oldest went");
+    }
+}
