@@ -119,6 +119,7 @@ impl TierCore {
                 let bytes: usize =
                     batch.iter().filter_map(Job::entry).map(|entry| entry.payload.weight()).sum();
                 Counters::add(&self.counters.bytes_written, bytes as u64);
+                let batch = call::Batch::new(self, batch);
                 self.runtime.spawn(call::write(call::Slot::writing(self), batch, pass));
             }
             Err(error) => {

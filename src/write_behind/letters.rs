@@ -12,6 +12,7 @@ use super::dead_letter::{DeadLetter, DeadLetterSink};
 use super::keeper::Keeper;
 use crate::observe::{EventKind, Outbox};
 use crate::runtime::RuntimeHandle;
+use crate::runtime::host::drop_quietly;
 
 /// Letters that wait for the sink. A letter beyond takes the place of the oldest, which counts as undelivered.
 const MAX_WAITING: usize = 16_384;
@@ -42,6 +43,17 @@ struct State {
     undelivered_total: u64,
 }
 
+/// Should the task die of a panic, another one takes over.
+struct Running(Arc<Letters>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.start();
+        }
+    }
+}
+
 impl Letters {
     pub(crate) fn new(
         sink: Arc<dyn DeadLetterSink>,
@@ -61,20 +73,29 @@ impl Letters {
         for letter in &letters {
             self.outbox.note(EventKind::DeadLettered { key: letter.key.clone(), reason: letter.reason });
         }
+        let mut over = Vec::new();
         let start = {
             let mut state = self.lock();
             state.waiting.extend(letters);
             while state.waiting.len() > MAX_WAITING {
                 let Some(letter) = state.waiting.pop_front() else { break };
-                self.keep(&mut state, letter);
+                over.extend(self.keep(&mut state, letter));
             }
             !std::mem::replace(&mut state.delivering, true)
         };
+        over.into_iter().for_each(drop_quietly);
         self.outbox.tell();
         if start {
-            let letters = Arc::clone(self);
-            self.runtime.spawn(async move { letters.run().await });
+            self.start();
         }
+    }
+
+    fn start(self: &Arc<Self>) {
+        let letters = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let _running = Running(Arc::clone(&letters));
+            letters.run().await;
+        });
     }
 
     async fn run(self: Arc<Self>) {
@@ -87,37 +108,42 @@ impl Letters {
                 };
                 letter
             };
+            // Whoever is handed the letter may redrive it before the sink returns: what is put down then is kept.
+            let put = self.keeper.number(&letter.key, letter.stamp);
             let deadline = self.runtime.now().after(PATIENCE);
             let delivery = AssertUnwindSafe(self.sink.deliver(&letter)).catch_unwind();
             let taken = matches!(self.runtime.deadline(deadline, delivery).await, Some(Ok(Ok(()))));
-            if taken {
-                self.keeper.settled(&letter.key, letter.stamp);
+            if let Some(number) = put.filter(|_| taken) {
+                self.keeper.settled_at(&letter.key, number);
             }
-            {
+            let over = {
                 let mut state = self.lock();
                 // It may have made room for newer ones meanwhile, and been counted then.
                 let first = state.waiting.front();
-                if first.is_some_and(|first| first.stamp == letter.stamp && first.key == letter.key) {
-                    state.waiting.pop_front();
-                    match taken {
-                        true => state.delivered_total += 1,
-                        false => self.keep(&mut state, letter),
+                let waits = first.is_some_and(|first| first.stamp == letter.stamp && first.key == letter.key);
+                let first = if waits { state.waiting.pop_front() } else { None };
+                match (waits, taken) {
+                    (false, _) => (first, None),
+                    (true, true) => {
+                        state.delivered_total += 1;
+                        (first, None)
                     }
+                    (true, false) => (first, self.keep(&mut state, letter.clone())),
                 }
-            }
+            };
+            drop_quietly((over, letter));
             self.outbox.tell();
         }
         self.delivered.notify(usize::MAX);
     }
 
-    /// Keeps a letter that the sink did not take, as long as there is room.
-    fn keep(&self, state: &mut State, letter: DeadLetter) {
+    /// Keeps a letter that the sink did not take, as long as there is room. Returns what gives way to it, to be dropped
+    /// outside the lock: its value's destructor is the user's.
+    fn keep(&self, state: &mut State, letter: DeadLetter) -> Option<DeadLetter> {
         state.undelivered_total += 1;
         self.outbox.note(EventKind::DeadLetterUndelivered { key: letter.key.clone() });
         state.undelivered.push_back(letter);
-        if state.undelivered.len() > MAX_UNDELIVERED {
-            state.undelivered.pop_front();
-        }
+        if state.undelivered.len() > MAX_UNDELIVERED { state.undelivered.pop_front() } else { None }
     }
 
     /// Waits until every letter has been handed on, one way or the other.
