@@ -109,6 +109,7 @@ mod behaviour {
                     a_shutdown_with_the_store_away_hands_out_letters
                     an_older_attempt_that_hangs_is_waited_for
                     a_failure_of_an_older_attempt_is_not_the_newer_change_s
+                    a_call_whose_task_is_lost_is_tried_again
                     who_waits_for_room_is_told_of_the_shutdown
                     no_policy_acknowledges_what_is_not_queued
                     what_cannot_work_is_said_at_build

@@ -1,15 +1,17 @@
 //! Write-behind: what is acknowledged before the store has it, shown meanwhile, and brought there.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tierkeep::composition::WritePolicy;
+use tierkeep::runtime::{BlockingJob, BoxFuture, Instant, Runtime, RuntimeHandle};
 use tierkeep::write_behind::{
     DeadLetter, DeadLetterSink, DeadReason, Overload, Redriven, Retry, WriteBehind,
 };
 use tierkeep::{
     Backend, BackendResult, BreakerOptions, Cache, CacheKey, CacheValue, DeleteStatus, Entry, Error,
-    ErrorKind, KeyPart, MemoryBackend, Raw, Region, Tier, WriteBehindInspection, async_trait,
+    ErrorKind, KeyPart, MemoryBackend, Raw, Region, Tier, Timestamp, WriteBehindInspection, async_trait,
 };
 use tierkeep_sim::{Fault, FaultPlan, Faulty, MapBackend, Op};
 
@@ -535,6 +537,57 @@ pub(crate) async fn a_failure_of_an_older_attempt_is_not_the_newer_change_s(worl
     bench.world.until("nothing is queued", || bench.queue().queued == 0).await;
     let counts = bench.queue().counts;
     assert_eq!((counts.applied, counts.superseded, counts.dead), (1, 1, 0), "{counts:?}");
+}
+
+/// A runtime that loses tasks, as one does that is shut down before the cache is.
+#[derive(Debug, Clone)]
+struct Losing(RuntimeHandle, Arc<AtomicUsize>);
+
+impl Runtime for Losing {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn execute(&self, task: BoxFuture<'static, ()>) {
+        let lost = self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if lost.is_err() {
+            self.0.execute(task);
+        }
+    }
+
+    fn execute_blocking(&self, job: BlockingJob) {
+        self.0.execute_blocking(job);
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
+        self.0.sleep_until(deadline)
+    }
+
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.0.wall()
+    }
+
+    fn random(&self) -> u64 {
+        self.0.random()
+    }
+}
+
+pub(crate) async fn a_call_whose_task_is_lost_is_tried_again(world: World) {
+    let losing = Losing(world.runtime.clone(), Arc::default());
+    let mut lossy = world.clone();
+    lossy.runtime = RuntimeHandle::new(losing.clone());
+    let bench = Bench::new(lossy, patient()).await;
+    bench.region.set(&1, 1).await.unwrap();
+    bench.world.settle().await;
+    losing.1.store(1, Ordering::SeqCst);
+    bench.cache.flush(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(losing.1.load(Ordering::SeqCst), 0, "a task was lost");
+    assert!(bench.stored(1).is_some());
+    assert_eq!(bench.queue().counts.applied, 1);
 }
 
 pub(crate) async fn who_waits_for_room_is_told_of_the_shutdown(world: World) {
