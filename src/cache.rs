@@ -116,7 +116,7 @@ impl Cache {
         match self.inner.engine.hit_at_once(&key.probe(), &self.inner.untyped) {
             Some(hit) => Some(hit),
             // Boxed, so that a hit does not carry the state of the long way.
-            None => Box::pin(async { self.store::<T>().read(key).await }).await,
+            None => Box::pin(async { self.store::<T>().get_below(key).await }).await,
         }
     }
 

@@ -225,8 +225,7 @@ where
     {
         match self.at_once(key) {
             Ok(hit) => Some(hit),
-            // Boxed, so that a hit does not carry the state of the long way.
-            Err(key) => Box::pin(self.store.read(&key)).await,
+            Err(key) => self.store.get_below(&key).await,
         }
     }
 

@@ -51,6 +51,19 @@ impl Store {
     pub(crate) async fn get<T: Send + Sync + 'static>(&self, key: &CacheKey) -> Option<Hit<T>> {
         match self.at_once(&key.probe()) {
             Some(hit) => Some(hit),
+            None => self.get_below(key).await,
+        }
+    }
+
+    /// A caller's read that the topmost port could not answer.
+    pub(crate) async fn get_below<T: Send + Sync + 'static>(&self, key: &CacheKey) -> Option<Hit<T>> {
+        let began = Began::now(&self.engine.runtime);
+        match self.engine.read_at_once(key) {
+            Some(hit) => {
+                self.shared.meter.read(hit.is_some(), began, &self.engine.runtime);
+                hit
+            }
+            // Boxed, so that a hit does not carry the state of the long way.
             None => Box::pin(self.read(key)).await,
         }
     }

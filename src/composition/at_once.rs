@@ -1,4 +1,5 @@
-//! A mutation of a cache whose tiers are all in process: announced, numbered and carried out in one go.
+//! A read or a mutation of a cache whose tiers are all in process: done in one go, by the caller. A mutation is announced,
+//! numbered and carried out.
 //!
 //! The same steps as in [`write`](super::write), in the same order; as nothing is awaited between them, nothing has to be
 //! kept for the case that the caller goes away. What a tier does not take at once goes the long way.
@@ -8,14 +9,15 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::engine::Engine;
-use super::policy::WritePolicy;
+use super::policy::{ReadPolicy, RefillPolicy, WritePolicy};
 use super::write::{Planned, Sent, nothing, send};
 use crate::backend::Holds;
 use crate::error::{Error, Result};
+use crate::hit::Hit;
 use crate::key::CacheKey;
 use crate::observe::Began;
 use crate::order::Write;
-use crate::tier::{Change, Mutation, Settled, Settlement, TierCore};
+use crate::tier::{Change, Counters, Fill, Mutation, Settled, Settlement, TierCore};
 use crate::value::{DeleteStatus, Entry, Meta, Object, Payload};
 
 /// What the tiers have made of a mutation.
@@ -65,6 +67,51 @@ impl Engine {
             WritePolicy::OptimisticParallel { require_all } if self.plain => Some(require_all),
             _ => None,
         }
+    }
+
+    /// What the tiers have of a key, topmost first, with the refill of those above: `None` if that takes the long way.
+    pub(crate) fn read_at_once<T: Send + Sync + 'static>(&self, key: &CacheKey) -> Option<Option<Hit<T>>> {
+        let usual = self.read_policy == ReadPolicy::Sequential
+            && matches!(self.refill_policy, RefillPolicy::Always)
+            // A span for each read.
+            && !cfg!(feature = "tracing");
+        if !usual || !self.plain || self.is_closed() || self.cores.iter().any(|core| !core.is_open()) {
+            return None;
+        }
+        // Before anything is read: a mutation from here on voids the refill.
+        let fence = self.order.fences.take(key.hash_u64());
+        let probe = key.probe();
+        let find = |(index, core): (usize, &Arc<TierCore>)| Some((index, core.port.as_ref()?.get(&probe)?));
+        let found = self.cores.iter().enumerate().find_map(find);
+        let missed = found.as_ref().map_or(self.cores.len(), |(index, _)| *index);
+        let hit = match found {
+            None => None,
+            Some((index, Entry { payload: Payload::Object(object, _), meta, .. })) => {
+                let (core, now) = (&self.cores[index], self.runtime.wall());
+                let hidden = self.order.hides(&probe, meta.stamp) || core.hides(&probe, &meta);
+                if hidden || meta.is_expired(now) {
+                    return None;
+                }
+                let value = Arc::clone(&object).downcast::<T>().ok()?;
+                Counters::one(&core.counters.port_reads);
+                Counters::one(&core.counters.hits);
+                for above in self.cores[..index].iter().filter(|_| fence.is_some()) {
+                    let meta = meta.capped(above.ttl_cap(), now);
+                    let entry = Entry::new(Payload::Object(Arc::clone(&object), 0), meta);
+                    let fill = fence.map(|fence| Fill { key: key.clone(), entry, fence, done: None });
+                    if fill.and_then(|fill| above.fill_at_once(fill)).is_some() {
+                        Counters::one(&above.counters.fills_dropped);
+                    }
+                }
+                Some(Hit::new(value, Some(core.label.clone()), meta, now))
+            }
+            Some(_) => return None,
+        };
+        for core in &self.cores[..missed] {
+            Counters::one(&core.counters.port_reads);
+            Counters::one(&core.counters.misses);
+        }
+        Some(hit)
     }
 
     pub(super) async fn set_at_once(

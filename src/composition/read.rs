@@ -19,7 +19,7 @@ use crate::key::{CacheKey, KeyProbe};
 use crate::observe::{Began, trace};
 use crate::order::Fence;
 use crate::planted::{Plant, planted};
-use crate::runtime::{ActorState, Envelope, RejectReason};
+use crate::runtime::{Envelope, RejectReason};
 use crate::tier::{Change, Counters, ErrorPolicy, Message, ReadOp, TierCore};
 use crate::value::{Entry, Meta, Object, Payload, Raw, Timestamp};
 
@@ -265,16 +265,15 @@ impl Engine {
         if !tier.serving {
             return Err(Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again"));
         }
+        let began = Began::now(&self.runtime);
         let (read, answer) = ReadOp::new(key.clone());
         // What waits in the mailbox came first.
-        let direct = tier.address.state() == ActorState::Running && tier.address.is_empty();
-        let read = if direct { tier.core.read_at_once(read) } else { Some(read) };
+        let read = if tier.address.is_empty() { tier.core.read_at_once(read) } else { Some(read) };
         if let Some(read) = read
             && let Err(rejected) = tier.address.try_send(Envelope::new(Message::Read(read)))
         {
             return Err(rejection(rejected.reason));
         }
-        let began = Began::now(&self.runtime);
         let within = if planted(Plant::NoDeadline) { FAR } else { tier.core.options.read_deadline };
         let deadline = self.runtime.now().after(within);
         let answer = self.runtime.deadline(deadline, answer).await;

@@ -528,6 +528,11 @@ fn send_through(Planned { tier, mutation, answer, failed }: Planned) -> Sent {
     let Some(mutation) = tier.core.take_at_once(mutation) else {
         return Sent { tier, key, change, write, deadline, answer, open, failed, sending: None };
     };
+    // As reads do; the ledger takes mutations in any order, so that one in the mailbox may come after this.
+    let mutation = if tier.address.is_empty() { tier.core.write_at_once(mutation) } else { Some(mutation) };
+    let Some(mutation) = mutation else {
+        return Sent { tier, key, change, write, deadline, answer, open, failed, sending: None };
+    };
     let sending = match tier.address.try_send(Envelope::new(Message::Mutate(mutation))) {
         Ok(()) => None,
         Err(rejected) if rejected.reason == RejectReason::Full => {

@@ -24,15 +24,15 @@ pub use task::{TaskError, TaskHandle};
 pub use wall::system_wall;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{Either, select};
 
 use crate::value::Timestamp;
 
@@ -149,11 +149,16 @@ impl RuntimeHandle {
 
     /// Runs `future` until `deadline`; `None` if it did not finish in time. Dropping the result drops `future`.
     pub async fn deadline<F: Future>(&self, deadline: Instant, future: F) -> Option<F::Output> {
-        let future = std::pin::pin!(future);
-        match select(future, self.0.sleep_until(deadline)).await {
-            Either::Left((output, _)) => Some(output),
-            Either::Right(_) => None,
-        }
+        let (mut future, mut timer) = (std::pin::pin!(future), None);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            // Armed only for what does not end at once.
+            let timer: &mut BoxFuture<'_, ()> = timer.get_or_insert_with(|| self.0.sleep_until(deadline));
+            timer.as_mut().poll(cx).map(|()| None)
+        })
+        .await
     }
 
     /// Starts a supervised actor.

@@ -20,10 +20,11 @@ use crate::runtime::host::drop_quietly;
 use crate::value::Stamp;
 
 impl TierCore {
-    /// Whether callers may carry out changes themselves: while the actor runs. Once this has said no, none begins, and
-    /// [`is_idle`](Self::is_idle) knows of those that have begun.
+    /// Whether callers may read, and carry out changes, themselves: while the actor runs. Once this has said no, none
+    /// begins, and [`is_idle`](Self::is_idle) knows of those that have begun.
     pub(crate) fn open_to_callers(&self, open: bool) {
         lock(&self.ledger).open = open && self.port.is_some() && self.behind.is_none();
+        lock(&self.queue).open = open;
     }
 
     /// Carries out the announced change of `write` here and now; gives it back if it has to go through the mailbox.

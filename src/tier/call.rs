@@ -32,7 +32,7 @@ pub(super) struct Slot {
     reading: bool,
     placed: bool,
     counted: bool,
-    /// A reading call that has not yet taken its batch: no other one starts meanwhile.
+    /// A call that has not yet taken its batch: no other one of its kind starts meanwhile.
     starting: bool,
 }
 
@@ -53,6 +53,13 @@ impl Slot {
         Self { core: Arc::clone(core), reading: true, placed: true, counted: false, starting: false }
     }
 
+    /// For a writing call that has yet to take what waits.
+    pub(super) fn writing_queued(core: &Arc<TierCore>) -> Self {
+        let mut slot = Self::writing(core);
+        slot.starting = true;
+        slot
+    }
+
     pub(super) fn writing_unsent(core: &Arc<TierCore>) -> Self {
         Self { core: Arc::clone(core), reading: false, placed: true, counted: false, starting: false }
     }
@@ -64,7 +71,8 @@ impl Slot {
             let calls = if self.reading { &mut queue.read_calls } else { &mut queue.write_calls };
             *calls = calls.saturating_sub(1);
             if std::mem::take(&mut self.starting) {
-                queue.starting = false;
+                let starting = if self.reading { &mut queue.starting } else { &mut queue.writes_starting };
+                *starting = false;
             }
         }
     }
@@ -72,7 +80,12 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        // Its task went without a turn, and so did its runtime: nobody will take what waits.
+        let orphaned = self.starting;
         self.leave();
+        if orphaned {
+            self.core.drop_waiting(self.reading);
+        }
         if self.counted {
             self.core.call_ended();
             self.core.pump();
@@ -83,7 +96,8 @@ impl Drop for Slot {
 /// Reads a batch of keys for those who wait for them: what waits when the task has its turn, not when it is spawned.
 pub(super) async fn read(mut slot: Slot, pass: Admission) {
     let core = Arc::clone(&slot.core);
-    if lock(&core.queue).gathers() {
+    let gathers = lock(&core.queue).gathers();
+    if gathers {
         // Those who were answered just now ask again before it is this task's turn once more.
         yield_now().await;
     }
@@ -168,19 +182,33 @@ impl Drop for Batch {
         if self.jobs.len() + self.late.len() == 0 {
             return;
         }
-        // It may be dropped by a panic, and must not panic then.
+        // In a panic, another one would end the process.
         let _ = std::panic::catch_unwind(AssertUnwindSafe(|| {
             self.overdue(&Error::new(ErrorKind::Restarted, "the call's task ended before the call did"));
         }));
         let (core, late) = (Arc::clone(&self.core), std::mem::take(&mut self.late));
         self.core.runtime.spawn(async move {
-            core.runtime
-                .sleep(core.options.residual.or_else(|| core.backend.residual()).unwrap_or_default())
-                .await;
+            // A store that says nothing of itself is given as long again as a call may take.
+            let residual = core.options.residual.or_else(|| core.backend.residual());
+            core.runtime.sleep(residual.unwrap_or(core.options.write_deadline)).await;
             for (key, attempt) in late {
                 core.late(&key, attempt, None);
             }
         });
+    }
+}
+
+/// Stores or removes what waits when the task has its turn.
+pub(super) async fn write_queued(mut slot: Slot, pass: Admission) {
+    let gathers = lock(&slot.core.queue).gathers_writes();
+    if gathers {
+        yield_now().await;
+    }
+    slot.starting = false;
+    let batch = slot.core.take_writes();
+    if !batch.is_empty() {
+        let batch = Batch::new(&slot.core, batch);
+        write(slot, batch, pass).await;
     }
 }
 

@@ -4,7 +4,8 @@
 //! [`TierCore`] is the half that lasts: backend, ledger, quarantine, breaker, counters. The [`TierActor`] is an
 //! incarnation that works on it; a restart adopts everything. Mutations carry themselves as guards ([`Mutation`]):
 //! whatever becomes of the message, its key is settled. A store with a port is written by the callers themselves while
-//! its actor runs ([`at_once`]); the ledger keeps their order, and the mailbox takes what is not as simple.
+//! its actor runs ([`at_once`]), and what needs calls is queued by them; the ledger keeps their order, and the mailbox takes
+//! what is not as simple.
 
 mod actor;
 mod at_once;

@@ -35,19 +35,37 @@ impl TierCore {
     }
 
     /// Takes a read in its caller's own task, without a message; gives it back where there is no room for it, so that
-    /// it waits in the mailbox like others. To be called while the actor runs and nothing waits there: reads need no
-    /// actor, and should it restart now, the next incarnation finds the queue as it is.
+    /// it waits in the mailbox like others. To be called while nothing waits there. Reads need no actor: should it
+    /// restart now, the next incarnation finds the queue as it is.
     pub(crate) fn read_at_once(self: &Arc<Self>, read: ReadOp) -> Option<ReadOp> {
         let limit = self.room_limit();
         let pushed = {
             let mut queue = lock(&self.queue);
-            if queue.len() >= limit {
+            if !queue.open || queue.len() >= limit {
                 return Some(read);
             }
             queue.push_read(read)
         };
         self.queued_read(pushed);
         while self.send_reads() {}
+        None
+    }
+
+    /// The same for a mutation: it is in the ledger when this returns, unless it is given back.
+    pub(crate) fn write_at_once(self: &Arc<Self>, mutation: Mutation) -> Option<Mutation> {
+        if self.port.is_some() || self.behind.is_some() {
+            return Some(mutation);
+        }
+        {
+            let mut queue = lock(&self.queue);
+            if !queue.open || queue.len() >= self.room_limit() {
+                return Some(mutation);
+            }
+            queue.entering += 1;
+        }
+        self.arrive(mutation);
+        lock(&self.queue).entering -= 1;
+        while self.send_writes() {}
         None
     }
 
@@ -98,36 +116,62 @@ impl TierCore {
     }
 
     fn send_writes(self: &Arc<Self>) -> bool {
-        let batch = {
+        {
             let mut queue = lock(&self.queue);
-            if !queue.has_waiting_writes() || queue.write_calls >= self.options.concurrency {
+            let full = queue.write_calls >= self.options.concurrency;
+            if !queue.has_waiting_writes() || queue.writes_starting || full {
                 return false;
             }
-            let batch = queue.take_writes(self.options.batch_keys, self.options.batch_bytes);
             queue.write_calls += 1;
-            batch
-        };
-        let batch = self.drop_settled(batch);
-        if batch.is_empty() {
-            drop(call::Slot::writing_unsent(self));
-            return true;
+            queue.writes_starting = true;
         }
         match self.admit() {
-            Ok(pass) => {
-                Counters::one(&self.counters.write_calls);
-                Counters::add(&self.counters.write_keys, batch.len() as u64);
-                let bytes: usize =
-                    batch.iter().filter_map(Job::entry).map(|entry| entry.payload.weight()).sum();
-                Counters::add(&self.counters.bytes_written, bytes as u64);
-                let batch = call::Batch::new(self, batch);
-                self.runtime.spawn(call::write(call::Slot::writing(self), batch, pass));
-            }
+            Ok(pass) => self.runtime.detach(call::write_queued(call::Slot::writing_queued(self), pass)),
             Err(error) => {
+                let batch = self.starting_writes();
                 drop(call::Slot::writing_unsent(self));
                 self.refuse(batch, &error);
             }
         }
         true
+    }
+
+    /// What the call that is starting writes. If more waits, the next call starts.
+    pub(super) fn take_writes(self: &Arc<Self>) -> Vec<Job> {
+        let batch = self.starting_writes();
+        if !batch.is_empty() {
+            Counters::one(&self.counters.write_calls);
+            Counters::add(&self.counters.write_keys, batch.len() as u64);
+            let bytes: usize = batch.iter().filter_map(Job::entry).map(|entry| entry.payload.weight()).sum();
+            Counters::add(&self.counters.bytes_written, bytes as u64);
+        }
+        while self.send_writes() {}
+        self.room.wake();
+        batch
+    }
+
+    fn starting_writes(self: &Arc<Self>) -> Vec<Job> {
+        let batch = {
+            let mut queue = lock(&self.queue);
+            queue.writes_starting = false;
+            queue.take_writes(self.options.batch_keys, self.options.batch_bytes)
+        };
+        self.drop_settled(batch)
+    }
+
+    /// Drops the reads that wait, or the writes, which answers them.
+    pub(super) fn drop_waiting(&self, reads: bool) {
+        if reads {
+            let waiting = lock(&self.queue).take_reads(usize::MAX);
+            return drop(waiting);
+        }
+        loop {
+            let waiting = lock(&self.queue).take_writes(usize::MAX, usize::MAX);
+            if waiting.is_empty() {
+                return;
+            }
+            drop(waiting);
+        }
     }
 
     /// Drops jobs that were settled by their callers' deadline while they waited, and fills that are void by now.

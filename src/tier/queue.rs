@@ -27,9 +27,16 @@ pub(super) struct Queue {
     readers: HashMap<CacheKey, Readers, KeyHash>,
     /// Whether a read call has been spawned that has not yet taken what waits.
     pub(super) starting: bool,
-    /// How many keys the last read call took.
+    /// The same for a writing call.
+    pub(super) writes_starting: bool,
+    /// How many keys the last read call took, and the last writing call.
     last_batch: usize,
+    last_written: usize,
     writes: VecDeque<Job>,
+    /// Whether callers may queue what they ask for themselves: while the actor runs.
+    pub(super) open: bool,
+    /// How many callers are about to queue a mutation.
+    pub(super) entering: usize,
     pub(super) read_calls: usize,
     pub(super) write_calls: usize,
 }
@@ -171,7 +178,7 @@ impl Queue {
     }
 
     pub(super) fn has_writes(&self) -> bool {
-        !self.writes.is_empty() || self.write_calls > 0
+        !self.writes.is_empty() || self.write_calls > 0 || self.entering > 0
     }
 
     pub(super) fn has_reads(&self) -> bool {
@@ -217,6 +224,12 @@ impl Queue {
             }
             batch.extend(self.writes.pop_front());
         }
+        self.last_written = batch.len();
         batch
+    }
+
+    /// As [`gathers`](Self::gathers), for writes.
+    pub(super) fn gathers_writes(&self) -> bool {
+        self.last_written > 1
     }
 }

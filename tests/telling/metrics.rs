@@ -197,6 +197,18 @@ fn every_metric_is_described_and_moves() {
             )
             .await;
             store.plan.heal();
+            // More changes than the actor takes in while a call is out: the rest waits in its mailbox.
+            store.plan.rate_on(Op::Write, Fault::Delay, 1.0);
+            let sets = join_all((3000..3600).map(|key| {
+                let region = &region;
+                async move { region.set(&key, key).await }
+            }));
+            futures_util::future::join(sets, async {
+                runtime.sleep(ms(1)).await;
+                seen.look(&cache, &snapshots);
+            })
+            .await;
+            store.plan.heal();
             let load = region.get_or_load(&2000, || async {
                 runtime.sleep(ms(5)).await;
                 Ok::<_, std::io::Error>(1)

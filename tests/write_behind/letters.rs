@@ -63,7 +63,7 @@ fn letters_in_a_file_are_read_back_and_redriven() {
         let letters = read(&path).await;
         assert_eq!(letters.len(), 301);
         assert!(store.is_empty());
-        drop(cache.shutdown(Duration::from_millis(1)).await);
+        assert!(cache.shutdown(Duration::from_secs(10)).await.clean);
 
         let behind = WriteBehind::memory();
         let tier = Tier::new(store.clone()).label("store").write_behind(behind);

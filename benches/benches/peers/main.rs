@@ -1,6 +1,7 @@
 //! Tierkeep beside its peers: the same work on both sides, in turns. `benches/README.md` says what each measure does.
 
 mod archived;
+mod dictionary;
 mod floor;
 mod hit;
 mod hop;
@@ -30,6 +31,7 @@ const MEASURES: &[&[Measure]] = &[
     probe::MEASURES,
     redis::MEASURES,
     archived::MEASURES,
+    dictionary::MEASURES,
 ];
 
 /// What some measures run in processes of their own.

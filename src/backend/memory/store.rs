@@ -187,16 +187,16 @@ impl Port for Store {
     fn put(&self, key: CacheKey, entry: Entry) {
         let hash = key.hash_u64();
         let displaced = self.insert(key, entry);
-        self.expiry.remove(displaced.0.iter().filter_map(due));
+        self.expiry.remove(displaced.iter().filter_map(due));
         // What stood under the same key was replaced, or is this very put, turned away for its weight.
-        let evicted = displaced.0.iter().filter(|(key, _)| key.hash_u64() != hash);
+        let evicted = displaced.iter().filter(|(key, _)| key.hash_u64() != hash);
         let removals = self.removals.load();
         let evicted = evicted.inspect(|(key, _)| removals.iter().for_each(|removals| removals.evicted(key)));
         let evicted = evicted.count() as u64;
         if evicted > 0 {
             self.evictions.fetch_add(evicted, Ordering::Relaxed);
         }
-        displaced.0.into_iter().for_each(drop_quietly);
+        displaced.first.into_iter().chain(displaced.more).for_each(drop_quietly);
     }
 
     fn remove(&self, key: &CacheKey) -> DeleteStatus {
@@ -290,13 +290,26 @@ fn due((key, slot): &(CacheKey, Slot)) -> Option<Due> {
 #[derive(Clone)]
 struct Collect;
 
+/// Seldom more than one, which needs no allocation.
 #[derive(Default)]
-struct Displaced(Vec<(CacheKey, Slot)>);
+struct Displaced {
+    first: Option<(CacheKey, Slot)>,
+    more: Vec<(CacheKey, Slot)>,
+}
+
+impl Displaced {
+    fn iter(&self) -> impl Iterator<Item = &(CacheKey, Slot)> {
+        self.first.iter().chain(&self.more)
+    }
+}
 
 impl Lifecycle<CacheKey, Slot> for Collect {
     type RequestState = Displaced;
 
     fn on_evict(&self, displaced: &mut Displaced, key: CacheKey, slot: Slot) {
-        displaced.0.push((key, slot));
+        match &mut displaced.first {
+            first @ None => *first = Some((key, slot)),
+            Some(_) => displaced.more.push((key, slot)),
+        }
     }
 }
