@@ -242,7 +242,9 @@ impl Cache {
     /// Queues a dead letter again at its tier, as the write that it was: older than everything written since. If
     /// something newer of its key is queued, settled or stored in any tier, it is [`Superseded`](Redriven::Superseded). A
     /// newer write that has left no trace (a removal long since applied, a value that has expired) is not seen: redrive
-    /// soon, or write anew.
+    /// soon, or write anew. With a journal this waits until the letter is in it, whatever the overload policy says.
+    ///
+    /// Dropped, it may have queued the letter; to redrive it again does no harm.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if its tier is not here or does not write behind; [`ErrorKind::Overloaded`] if the queue is

@@ -98,6 +98,12 @@ mod behaviour {
                     a_full_queue_writes_through
                     a_full_queue_drops_the_oldest
                     letters_that_wait_weigh_no_more_than_the_queue_may
+                    a_refused_write_leaves_what_was_accepted_queued
+                    a_newer_write_takes_the_place_of_one_behind_a_refused_one
+                    a_cancelled_write_leaves_what_was_accepted_queued
+                    what_a_refused_write_displaced_for_good_is_a_dead_letter
+                    a_bypass_hands_out_what_refused_writes_displaced
+                    a_shutdown_hands_out_what_a_refused_write_stands_before
                     a_poison_entry_stands_alone_in_the_end
                     a_poison_key_among_many_delays_the_others_by_less_than_a_retry
                     a_store_away_for_longer_than_the_queue_holds
@@ -109,6 +115,10 @@ mod behaviour {
                     a_shutdown_drains
                     a_shutdown_with_the_store_away_hands_out_letters
                     an_older_attempt_that_hangs_is_waited_for
+                    a_failure_of_an_older_attempt_is_not_the_newer_change_s
+                    a_call_whose_task_is_lost_is_tried_again
+                    who_waits_for_room_is_told_of_the_shutdown
+                    no_policy_acknowledges_what_is_not_queued
                     what_cannot_work_is_said_at_build
                 }
                 faults {

@@ -120,7 +120,9 @@ impl Engine {
             }
             WritePolicy::Race => self.write_race(mutations).await,
             WritePolicy::WriteAround => {
-                self.write_all(mutations).await.pop().unwrap_or_else(nothing).map(drop)
+                let mut results = self.write_all(mutations).await;
+                queued(&route, &results)?;
+                results.pop().unwrap_or_else(nothing).map(drop)
             }
         };
         drop(write);
@@ -400,12 +402,30 @@ impl Engine {
             let stores = matches!(sent.change, Change::Set(_));
             (stores, self.settle(sent).await)
         };
-        let mut racing: FuturesUnordered<_> = sent.into_iter().map(race).collect();
+        // Queues first: without them nobody wins.
+        let (queued, others): (Vec<_>, Vec<_>) =
+            sent.into_iter().partition(|sent| sent.tier.core.behind.is_some());
+        let mut queues = queued.len();
+        let mut unqueued = None;
+        let queued = queued.into_iter().map(|sent| (true, sent));
+        let race = |(queue, sent)| async move {
+            let (stores, settled) = race(sent).await;
+            (queue, stores, settled)
+        };
+        let mut racing: FuturesUnordered<_> =
+            queued.chain(others.into_iter().map(|sent| (false, sent))).map(race).collect();
         let mut failure = None;
-        while let Some((stores, settled)) = racing.next().await {
+        let mut won = false;
+        while let Some((queue, stores, settled)) = racing.next().await {
+            queues -= usize::from(queue);
+            if let Err(error) = &settled
+                && queue
+            {
+                unqueued = unqueued.or(Some(error.clone()));
+            }
+            won |= stores && settled.is_ok();
             match settled {
-                Ok(_) if !stores => {}
-                Ok(_) => {
+                _ if queues == 0 && unqueued.is_none() && won => {
                     // Those that have not answered settle by quarantine, until they confirm. No effect on the others.
                     for (core, key, stamp, change, open) in
                         keys.into_iter().filter(|_| !planted(Plant::RaceLoserShows))
@@ -414,10 +434,11 @@ impl Engine {
                     }
                     return Ok(());
                 }
+                Ok(_) => {}
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        failure.map_or_else(|| nothing().map(drop), Err)
+        unqueued.or(failure).map_or_else(|| nothing().map(drop), Err)
     }
 
     /// Waits until a tier has settled the mutation; at its deadline, settles it by quarantine.

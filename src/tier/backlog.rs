@@ -129,6 +129,8 @@ pub(crate) struct Backlog {
     pub(super) waiters: usize,
     /// Nothing is accepted any more.
     pub(super) closed: bool,
+    /// Keys whose pending change is to be given up before the lock is released: a newer one was refused, and is lost.
+    pub(super) displaced: Vec<CacheKey>,
     /// What is to be done once the lock is released.
     pub(super) effects: Effects,
 }
@@ -170,6 +172,7 @@ impl Backlog {
             counts: WriteBehindCounts::default(),
             waiters: 0,
             closed: false,
+            displaced: Vec::new(),
             effects: Effects::default(),
         }
     }

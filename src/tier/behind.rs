@@ -172,7 +172,8 @@ impl TierCore {
     fn try_accept(self: &Arc<Self>, mutation: Mutation, waited: bool) -> Tried {
         let (at, Some(behind)) = (self.moment(), &self.behind) else { return Tried::Full(mutation) };
         let put = |key: &CacheKey, stamp, change: &Change| {
-            behind.keeper.put(key, stamp, change, at.wall, behind.options.overload)
+            let refuse = behind.options.overload == Overload::Reject;
+            behind.keeper.put(key, stamp, change, at.wall, refuse)
         };
         let make_room = behind.options.overload == Overload::DropOldest;
         let verdict = self.with_ledger(|ledger, done| {
@@ -314,7 +315,8 @@ impl TierCore {
         Counters::add(&self.counters.write_keys, jobs.len() as u64);
         let bytes: usize = jobs.iter().filter_map(Job::entry).map(|entry| entry.payload.weight()).sum();
         Counters::add(&self.counters.bytes_written, bytes as u64);
-        self.runtime.spawn(call::write(call::Slot::writing(self), jobs, pass));
+        let batch = call::Batch::new(self, jobs);
+        self.runtime.spawn(call::write(call::Slot::writing(self), batch, pass));
         true
     }
 
@@ -421,7 +423,10 @@ impl TierCore {
     pub(crate) fn close_behind(self: &Arc<Self>) -> usize {
         let Some(behind) = &self.behind else { return 0 };
         let (journaled, wall) = (behind.is_journaled(), self.runtime.wall());
-        self.with_ledger(|ledger, _| ledger.close_backlog(journaled, wall))
+        let left = self.with_ledger(|ledger, _| ledger.close_backlog(journaled, wall));
+        // There will be no room any more.
+        behind.room.notify(usize::MAX);
+        left
     }
 
     /// Whether a write of a new key would find no room.
@@ -442,6 +447,10 @@ impl TierCore {
     pub(crate) fn redrive(self: &Arc<Self>, letter: &DeadLetter) -> Result<(Redriven, Option<Written>)> {
         let at = self.moment();
         self.with_ledger(|ledger, _| {
+            if ledger.pending_change(&letter.key).is_some_and(|(stamp, _)| stamp == letter.stamp) {
+                // Redriven already, perhaps by one who did not wait until it was written.
+                return Ok((Redriven::Queued, self.behind.as_ref().and_then(|behind| behind.keeper.sync())));
+            }
             // What was missed while the tier was bypassed is known no longer: it may have been newer.
             if self.order.clears.hide(letter.key.prefix(), letter.stamp)
                 || letter.stamp.time <= self.hidden.load(Ordering::Acquire)
@@ -459,9 +468,9 @@ impl TierCore {
                 }
                 _ => {}
             }
+            // It waits whatever the policy says: an error would leave it queued all the same.
             let written = self.behind.as_ref().and_then(|behind| {
-                let overload = behind.options.overload;
-                behind.keeper.put(&letter.key, letter.stamp, &change, letter.accepted, overload)
+                behind.keeper.put(&letter.key, letter.stamp, &change, letter.accepted, false)
             });
             ledger.queue(&letter.key, letter.stamp, change, at);
             Ok((Redriven::Queued, written))

@@ -146,6 +146,58 @@ async fn yield_now() {
     .await;
 }
 
+/// The jobs of a writing call. Gone with them unfinished (the call's task died, or its runtime dropped it), it settles
+/// them as overdue, and as over once nothing of them can be applied any more: their keys must not wait for ever.
+pub(super) struct Batch {
+    core: Arc<TierCore>,
+    jobs: std::vec::IntoIter<Job>,
+    /// Those that are overdue, and may still be applied.
+    late: Vec<(CacheKey, Attempt)>,
+}
+
+impl Batch {
+    pub(super) fn new(core: &Arc<TierCore>, jobs: Vec<Job>) -> Self {
+        Self { core: Arc::clone(core), jobs: jobs.into_iter(), late: Vec::new() }
+    }
+
+    fn jobs(&self) -> &[Job] {
+        self.jobs.as_slice()
+    }
+
+    fn take(&mut self) -> Vec<Job> {
+        self.jobs.by_ref().collect()
+    }
+
+    /// Settles the jobs as overdue.
+    fn overdue(&mut self, error: &Error) {
+        while let Some(job) = self.jobs.next() {
+            self.late.push((job.key().clone(), job.attempt));
+            self.core.overdue(job, error);
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if self.jobs.len() + self.late.len() == 0 {
+            return;
+        }
+        // In a panic, another one would end the process.
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            self.overdue(&Error::new(ErrorKind::Restarted, "the call's task ended before the call did"));
+        }));
+        let (core, late) = (Arc::clone(&self.core), std::mem::take(&mut self.late));
+        self.core.runtime.spawn(async move {
+            // A store that says nothing of itself is given as long again as a call may take.
+            let residual = core.options.residual.or_else(|| core.backend.residual());
+            core.runtime.sleep(residual.unwrap_or(core.options.write_deadline)).await;
+            for (key, attempt) in late {
+                core.late(&key, attempt, None);
+            }
+        });
+    }
+}
+
 /// Stores or removes what waits when the task has its turn.
 pub(super) async fn write_queued(mut slot: Slot, pass: Admission) {
     let gathers = lock(&slot.core.queue).gathers_writes();
@@ -155,25 +207,26 @@ pub(super) async fn write_queued(mut slot: Slot, pass: Admission) {
     slot.starting = false;
     let batch = slot.core.take_writes();
     if !batch.is_empty() {
+        let batch = Batch::new(&slot.core, batch);
         write(slot, batch, pass).await;
     }
 }
 
 /// Stores or removes a batch of keys.
-pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
+pub(super) async fn write(mut slot: Slot, mut batch: Batch, pass: Admission) {
     let core = Arc::clone(&slot.core);
     if let Err(error) = reopen(&core, &pass).await {
         record::<()>(&core, pass, &[Err(error.clone())]);
         slot.leave();
-        return core.refuse_unsent(batch, &error);
+        return core.refuse_unsent(batch.take(), &error);
     }
-    core.meter.sending(false, batch.len());
+    core.meter.sending(false, batch.jobs().len());
     let began = Began::now(&core.runtime);
-    let callers = batch.iter().filter_map(Job::caller);
-    let op = if batch.first().is_some_and(|job| job.entry().is_none()) { "remove" } else { "write" };
-    let call = trace::call(op, &core.label, batch.len(), callers, send(&core, &batch));
+    let callers = batch.jobs().iter().filter_map(Job::caller);
+    let op = if batch.jobs().first().is_some_and(|job| job.entry().is_none()) { "remove" } else { "write" };
+    let call = trace::call(op, &core.label, batch.jobs().len(), callers, send(&core, batch.jobs()));
     let call = Box::pin(AssertUnwindSafe(call).catch_unwind());
-    let within = core.attempt_deadline(&batch);
+    let within = core.attempt_deadline(batch.jobs());
     let timer = core.runtime.sleep_until(core.runtime.now().after(within));
     let called = futures_util::future::select(call, timer).await;
     core.meter.called(false, began, &core.runtime);
@@ -182,9 +235,9 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
             if planted(Plant::BatchShifted) {
                 results.rotate_right(1);
             }
-            record(&core, pass, judged(&batch, &results));
+            record(&core, pass, judged(batch.jobs(), &results));
             slot.leave();
-            for (job, result) in batch.into_iter().zip(results) {
+            for (job, result) in batch.jobs.by_ref().zip(results) {
                 core.finish(job, result);
             }
         }
@@ -192,19 +245,18 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
             let error = backend_panic(&panic_message(&*panic));
             record::<()>(&core, pass, &[Err(error.clone())]);
             slot.leave();
-            core.refuse(batch, &error);
+            core.refuse(batch.take(), &error);
         }
         Either::Right(((), call)) => {
             let error = overdue("write", within.as_millis());
-            let results = vec![Err::<(), _>(error.clone()); batch.len()];
-            record(&core, pass, judged(&batch, &results));
+            let results = vec![Err::<(), _>(error.clone()); batch.jobs().len()];
+            record(&core, pass, judged(batch.jobs(), &results));
             let attempts: Vec<(CacheKey, Attempt, Stamp, Carried)> = batch
+                .jobs()
                 .iter()
                 .map(|job| (job.key().clone(), job.attempt, job.stamp(), job.carried()))
                 .collect();
-            for job in batch {
-                core.overdue(job, &error);
-            }
+            batch.overdue(&error);
             slot.leave();
             core.pump();
             // Caught: a call that panics as it is dropped is over as well, and its keys must not wait for ever.
@@ -215,6 +267,7 @@ pub(super) async fn write(mut slot: Slot, batch: Vec<Job>, pass: Admission) {
                 core.note_answer(&key, carried, &result);
                 core.late(&key, attempt, result.is_ok().then_some(stamp));
             }
+            batch.late.clear();
         }
     }
 }

@@ -154,9 +154,15 @@ impl TierCore {
         if self.gate.is_open() || (planted(Plant::PortIgnoresQuarantine) && self.port.is_some()) {
             return Ok(None);
         }
+        let mut quarantined = false;
         // Also while the tier is bypassed: what is pending is the newest of its key, whatever the store has missed.
         if self.behind.is_some() && !planted(Plant::PendingHidden) {
-            let pending = lock(&self.ledger).pending_change(key);
+            let pending = {
+                // Under one lock: a change that is accepted between two looks would lift the quarantine unseen.
+                let ledger = lock(&self.ledger);
+                quarantined = ledger.is_quarantined(key);
+                ledger.pending_change(key)
+            };
             if let Some((_, change)) = pending {
                 return Ok(Some(change.raised(self.hidden.load(Ordering::Acquire))));
             }
@@ -165,7 +171,7 @@ impl TierCore {
             "the tier is bypassed by an operator"
         } else if self.gate.is_bypassed() {
             "the tier is bypassed until it has been cleared: too many of its keys were in quarantine"
-        } else if lock(&self.ledger).is_quarantined(key) {
+        } else if quarantined || lock(&self.ledger).is_quarantined(key) {
             "the key is in quarantine: the tier has not confirmed its last change"
         } else {
             return Ok(None);
@@ -377,7 +383,10 @@ impl TierCore {
         let (result, blocked, dropped, effects) = {
             let mut ledger = lock(&self.ledger);
             let result = change(&mut ledger, &mut done);
-            let blocked = self.set_gate(&mut ledger);
+            let mut blocked = self.set_gate(&mut ledger);
+            if ledger.give_up_displaced(|| self.runtime.wall()) {
+                blocked |= self.set_gate(&mut ledger);
+            }
             let effects = ledger.backlog.as_mut().map(|backlog| std::mem::take(&mut backlog.effects));
             (result, blocked, std::mem::take(&mut ledger.dropped), effects)
         };
@@ -405,10 +414,10 @@ impl TierCore {
             Counters::one(&self.counters.bypasses);
             self.outbox.note(EventKind::BypassBegan { by: BypassCause::QuarantineOverflow });
         }
+        ledger.bypassed = bypassed;
         if bypassed && ledger.quarantined > 0 {
             ledger.forget_quarantines();
         }
-        ledger.bypassed = bypassed;
         self.gate.set(ledger.quarantined > 0, bypassed);
         if let Some(backlog) = &ledger.backlog {
             self.gate.set_pending(!backlog.order.is_empty());

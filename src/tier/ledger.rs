@@ -69,7 +69,7 @@ pub(super) struct KeyState {
     /// The newest number drawn; kept only for a planted bug.
     minted: u64,
     pub(super) quarantine: Option<Box<Quarantine>>,
-    /// In a write-behind tier: what the key shows until the store has it. Never beside a quarantine.
+    /// In a write-behind tier: what the key shows until the store has it, unless a quarantine stands before it.
     pub(super) pending: Option<Box<Pending>>,
 }
 

@@ -7,7 +7,8 @@
 //! 2. It is sent only when no other attempt of its key is out, and none that timed out may still be applied: an older one
 //!    would undo it after it was confirmed, and nothing would show it any more.
 //! 3. It stands in the place of a quarantine: one is lifted when a newer change is accepted (its late attempts are waited
-//!    for all the same), and a change that was not confirmed and is older than the pending one needs none.
+//!    for all the same), and a change that was not confirmed and is older than the pending one needs none. A newer one
+//!    that was not confirmed quarantines the key before it (see [`quarantine`](super::quarantine)).
 //! 4. A change that is given up quarantines its key: what it should have replaced must not come back.
 
 use std::sync::Arc;
@@ -71,14 +72,27 @@ impl Ledger {
         let stamp = mutation.stamp();
         let state = self.keys.entry(key.clone()).or_default();
         let Some(backlog) = &mut self.backlog else { return Verdict::Full(mutation) };
+        let out = state.out.is_some();
         if stamp.time <= state.settled && !planted(Plant::AcceptForgetsSettled) {
             self.let_go(mutation, Ok(Settlement::Superseded), done);
             return Verdict::Settled;
         }
         if cleared {
             // A clear that was numbered later covers it: it may not be journaled and come back with the next process.
+            let late = self.supersede(&key);
             self.settled(&key, stamp);
+            if out || !late.is_empty() {
+                // As where the clear itself finds it: it may come to the store after the clear did.
+                self.enter_quarantine(&key, stamp, Change::Remove, None);
+                self.extend_late(&key, late);
+            }
             self.let_go(mutation, Ok(Settlement::Superseded), done);
+            return Verdict::Settled;
+        }
+        if backlog.closed && state.pending.is_some() {
+            // What is pending is left to the journal as it is.
+            let error = Error::new(ErrorKind::Closed, "the cache has been shut down");
+            self.let_go(mutation, Err(error), done);
             return Verdict::Settled;
         }
         let closed = backlog
@@ -131,6 +145,8 @@ impl Ledger {
         }
         backlog.counts.accepted += 1;
         if let Some(pending) = &mut state.pending {
+            // Those of a quarantine that stood before it.
+            pending.late.extend(late);
             backlog.counts.superseded += 1;
             backlog.settle(key, pending.stamp);
             let held = match &pending.change {
@@ -151,6 +167,7 @@ impl Ledger {
                 let place = if pending.place == Place::Held { Place::Retry } else { pending.place };
                 backlog.place(pending, place);
             }
+            self.unhold(key);
             return held;
         }
         backlog.bytes += change.weight();
@@ -223,7 +240,8 @@ impl Ledger {
 
     /// The change that the key shows instead of what the store holds, if there is one.
     pub(super) fn pending_change(&self, key: &CacheKey) -> Option<(Stamp, Change)> {
-        let pending = self.keys.get(key)?.pending.as_ref()?;
+        let state = self.keys.get(key).filter(|state| state.quarantine.is_none())?;
+        let pending = state.pending.as_ref()?;
         Some((pending.stamp, pending.change.clone()))
     }
 
@@ -339,7 +357,7 @@ impl Ledger {
         self.release(&key);
         match result {
             Ok(settlement) => self.confirmed(&key, attempt, stamp, settlement),
-            Err(error) => self.failed(&key, attempt, (size, probe), error, at),
+            Err(error) => self.failed(&key, attempt, stamp, (size, probe), error, at),
         }
         self.next(&key, done)
     }
@@ -353,7 +371,7 @@ impl Ledger {
         at: Moment,
         done: &mut Vec<Finished>,
     ) -> Option<(Mutation, Attempt)> {
-        let Sending { key, change, size, probe, .. } = sending;
+        let Sending { key, stamp, change, size, probe } = sending;
         self.dropped.push(change);
         if !self.is_out(&key, attempt) {
             return None; // it is among the late ones already
@@ -368,7 +386,7 @@ impl Ledger {
         {
             pending.late.push(attempt);
         }
-        self.failed(&key, attempt, (size, probe), error.clone(), at);
+        self.failed(&key, attempt, stamp, (size, probe), error.clone(), at);
         self.next(&key, done)
     }
 
@@ -399,6 +417,7 @@ impl Ledger {
         &mut self,
         key: &CacheKey,
         attempt: Attempt,
+        stamp: Stamp,
         (size, probe): (usize, bool),
         error: Error,
         at: Moment,
@@ -421,8 +440,12 @@ impl Ledger {
         pending.cap = 1;
         pending.failures = pending.failures.saturating_add(1);
         pending.due = at.now.after(backlog.backoff(pending.failures, at.random));
-        pending.error = Some(error);
         backlog.counts.retries += 1;
+        if pending.stamp != stamp {
+            // It says nothing of the newer one that has taken its place.
+            return;
+        }
+        pending.error = Some(error);
         pending.attempts += u32::from(own);
         if let Some(reason) = backlog.verdict(pending, at.now) {
             self.give_up(key, reason, at.wall);
@@ -455,7 +478,9 @@ impl Ledger {
         attempt: Attempt,
         confirmed: Option<Stamp>,
     ) -> bool {
-        let Some(state) = self.keys.get_mut(key) else { return false };
+        let Some(state) = self.keys.get_mut(key).filter(|state| state.quarantine.is_none()) else {
+            return false;
+        };
         let (Some(pending), Some(backlog)) = (&mut state.pending, &mut self.backlog) else { return false };
         let known = pending.late.len();
         pending.late.retain(|&late| late != attempt);
@@ -473,7 +498,7 @@ impl Ledger {
 
     /// Nothing of the key is out any more: its pending change may be sent, unless something late may still be applied.
     pub(super) fn unhold(&mut self, key: &CacheKey) {
-        let Some(state) = self.keys.get_mut(key) else { return };
+        let Some(state) = self.keys.get_mut(key).filter(|state| state.quarantine.is_none()) else { return };
         let (Some(pending), Some(backlog)) = (&mut state.pending, &mut self.backlog) else { return };
         if state.out.is_none() && pending.late.is_empty() && pending.place == Place::Held {
             let untried = pending.failures == 0 && pending.cap == backlog.batch_keys;
@@ -527,8 +552,20 @@ impl Ledger {
         self.extend_late(key, late);
     }
 
+    /// Gives up what refused changes have displaced for good. Returns whether there was any.
+    pub(super) fn give_up_displaced(&mut self, wall: impl FnOnce() -> Timestamp) -> bool {
+        let Some(backlog) = self.backlog.as_mut().filter(|backlog| !backlog.displaced.is_empty()) else {
+            return false;
+        };
+        let wall = wall();
+        for key in std::mem::take(&mut backlog.displaced) {
+            self.give_up(&key, DeadReason::Displaced, wall);
+        }
+        true
+    }
+
     /// Takes a key's pending change out of the queue, and lets the change go.
-    fn discard(&mut self, key: &CacheKey) -> Vec<Attempt> {
+    pub(super) fn discard(&mut self, key: &CacheKey) -> Vec<Attempt> {
         let Some(state) = self.keys.get_mut(key) else { return Vec::new() };
         let (Some(mut pending), Some(backlog)) = (state.pending.take(), &mut self.backlog) else {
             return Vec::new();

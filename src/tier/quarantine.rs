@@ -4,6 +4,11 @@
 //! applied has returned or its residual time is over: a late attempt would undo a repair that was confirmed before it.
 //! A late attempt that returns confirmed and is itself the newest change wanted is as good as a repair. In a store that
 //! compares stamps no attempt is late: whenever it is applied, it cannot undo what is newer.
+//!
+//! In a write-behind tier it may stand before a pending change: one that was acknowledged, when a newer one of its key was
+//! not (there was no room for it, its caller went away). Another tier may have shown the newer one, so the older one shows
+//! no more, nor is it sent; but it stays queued, and in the journal, until the newer one is in the store and so replaces
+//! it. If that will not come, because its value could not be kept for the repair, the older one is a dead letter.
 
 use super::ledger::{Attempt, Ledger};
 use super::message::Change;
@@ -55,15 +60,18 @@ impl Ledger {
             return;
         }
         let state = self.keys.entry(key.clone()).or_default();
-        if let Some(pending) = &mut state.pending {
+        let mut older = Vec::new();
+        if let (Some(pending), Some(backlog), None) =
+            (&mut state.pending, &mut self.backlog, &state.quarantine)
+        {
             if pending.stamp.time >= stamp.time {
                 // Older than what the key shows, which is not sent before this can no longer be applied.
                 pending.late.extend(late.filter(|_| !self.compares));
                 return self.dropped.push(change);
             }
-            let older = self.supersede(key);
-            self.enter_quarantine(key, stamp, change, late);
-            return self.extend_late(key, older);
+            // It was acknowledged, and this is not: it stays queued, though it neither shows nor goes any more.
+            backlog.unplace(pending);
+            older = std::mem::take(&mut pending.late);
         }
         state.settled = state.settled.max(stamp.time);
         // An attempt of this key that is still out may be applied as well.
@@ -71,12 +79,15 @@ impl Ledger {
         let late = late.filter(|_| !self.compares && !planted(Plant::LiftAtConfirmation));
         if self.bypassed {
             self.dropped.push(change);
+            self.displace(key, stamp);
             return self.tidy(key);
         }
         let mut change = change;
         if self.held + change.weight() > HELD_LIMIT {
             self.dropped.push(std::mem::replace(&mut change, Change::Remove));
+            self.displace(key, stamp);
         }
+        let Some(state) = self.keys.get_mut(key) else { return };
         match &mut state.quarantine {
             Some(quarantine) => {
                 quarantine.late.extend(late);
@@ -98,6 +109,18 @@ impl Ledger {
                 }));
                 self.repairs.push_back(key.clone());
             }
+        }
+        self.extend_late(key, older);
+    }
+
+    /// What is pending of the key, if it is older than `stamp`, will never be brought to the store, nor what replaced it:
+    /// it is given up before the lock is released. What the journal keeps past a shutdown is left to that.
+    fn displace(&mut self, key: &CacheKey, stamp: Stamp) {
+        let pending = self.keys.get(key).and_then(|state| state.pending.as_ref());
+        if pending.is_some_and(|pending| pending.stamp.time < stamp.time)
+            && let Some(backlog) = self.backlog.as_mut().filter(|backlog| !backlog.closed)
+        {
+            backlog.displaced.push(key.clone());
         }
     }
 
@@ -123,10 +146,17 @@ impl Ledger {
         let Some(state) = self.keys.get_mut(key) else { return };
         let Some(quarantine) = &mut state.quarantine else { return };
         quarantine.late.retain(|&late| late != attempt);
-        if !quarantine.late.is_empty() || quarantine.repair.is_some() {
+        let (over, want) = (quarantine.late.is_empty() && quarantine.repair.is_none(), quarantine.want.0);
+        if let (Some(pending), Some(backlog)) = (&state.pending, &mut self.backlog)
+            && confirmed == Some(pending.stamp)
+        {
+            backlog.counts.applied += 1;
+            self.discard(key);
+        }
+        if !over {
             return;
         }
-        if confirmed == Some(quarantine.want.0) {
+        if confirmed == Some(want) {
             self.lift(key);
         } else {
             self.repairs.push_back(key.clone());
@@ -191,6 +221,7 @@ impl Ledger {
             .filter_map(|(key, state)| state.quarantine.take().map(|quarantine| (key.clone(), quarantine)))
             .collect();
         for (key, quarantine) in quarantines {
+            self.displace(&key, quarantine.want.0);
             self.dropped.push(quarantine.want.1);
             self.tidy(&key);
         }
@@ -204,6 +235,8 @@ impl Ledger {
             self.held -= quarantine.want.1.weight();
             self.quarantined -= 1;
             self.dropped.push(quarantine.want.1);
+            // What it stood before is replaced now.
+            self.supersede(key);
             self.tidy(key);
         }
     }

@@ -47,6 +47,9 @@ pub enum DeadReason {
     Age,
     /// It made room for a newer one, as [`Overload::DropOldest`](super::Overload::DropOldest) says.
     Overload,
+    /// A newer write of its key was refused, so that this one may not be shown any more, and will not be brought to the
+    /// store either: its key is removed there.
+    Displaced,
     /// The cache was shut down before it could be applied, and no journal keeps it.
     Shutdown,
 }
@@ -58,6 +61,7 @@ impl DeadReason {
             Self::Attempts => "attempts",
             Self::Age => "age",
             Self::Overload => "overload",
+            Self::Displaced => "displaced",
             Self::Shutdown => "shutdown",
         }
     }

@@ -11,7 +11,7 @@ use crate::value::{Stamp, Timestamp};
 use super::journal::{Journal, JournalReport, JournalStatus, Record, WhenFull};
 #[cfg(feature = "disk")]
 use super::options::Durability;
-use super::options::{Overload, WriteBehindOptions};
+use super::options::WriteBehindOptions;
 
 /// Resolves when something is on the medium.
 pub(crate) type Written = BoxFuture<'static, Result<()>>;
@@ -50,18 +50,19 @@ impl Keeper {
         Ok((recovered.collect(), sound))
     }
 
-    /// Puts a change down; `None`: it may be acknowledged at once.
+    /// Puts a change down; `None`: it may be acknowledged at once. `refuse`: rather than to wait until a failing journal
+    /// can be written again.
     pub(crate) fn put(
         &self,
         key: &CacheKey,
         stamp: Stamp,
         change: &Change,
         accepted: Timestamp,
-        overload: Overload,
+        refuse: bool,
     ) -> Option<Written> {
         let journal = self.journal.get()?;
         let record = Record { key: key.clone(), stamp, change: change.clone(), accepted };
-        let full = if overload == Overload::Reject { WhenFull::Refuse } else { WhenFull::Wait };
+        let full = if refuse { WhenFull::Refuse } else { WhenFull::Wait };
         journal.put(&record, full).map(|written| Box::pin(written) as Written)
     }
 
@@ -69,6 +70,18 @@ impl Keeper {
     pub(crate) fn settled(&self, key: &CacheKey, stamp: Stamp) {
         if let Some(journal) = self.journal.get() {
             journal.settled(key, stamp);
+        }
+    }
+
+    /// Where the journal has the changes of a key up to this stamp, for [`settled_at`](Self::settled_at).
+    pub(crate) fn number(&self, key: &CacheKey, stamp: Stamp) -> Option<u64> {
+        self.journal.get()?.number(key, stamp)
+    }
+
+    /// What was put down with this number need be kept no longer; what was put down anew since, must.
+    pub(crate) fn settled_at(&self, key: &CacheKey, number: u64) {
+        if let Some(journal) = self.journal.get() {
+            journal.settled_at(key, number);
         }
     }
 
@@ -112,18 +125,17 @@ impl Keeper {
         Ok((Vec::new(), true))
     }
 
-    pub(crate) fn put(
-        &self,
-        _: &CacheKey,
-        _: Stamp,
-        _: &Change,
-        _: Timestamp,
-        _: Overload,
-    ) -> Option<Written> {
+    pub(crate) fn put(&self, _: &CacheKey, _: Stamp, _: &Change, _: Timestamp, _: bool) -> Option<Written> {
         None
     }
 
     pub(crate) fn settled(&self, _: &CacheKey, _: Stamp) {}
+
+    pub(crate) fn number(&self, _: &CacheKey, _: Stamp) -> Option<u64> {
+        None
+    }
+
+    pub(crate) fn settled_at(&self, _: &CacheKey, _: u64) {}
 
     pub(crate) fn settled_durably(&self, _: &CacheKey, _: Stamp) -> Option<Written> {
         None

@@ -13,6 +13,7 @@ use super::keeper::Keeper;
 use super::options::WriteBehindOptions;
 use crate::observe::{EventKind, Outbox};
 use crate::runtime::RuntimeHandle;
+use crate::runtime::host::drop_quietly;
 
 /// Letters that wait for the sink, beside the bound in bytes. A letter beyond takes the place of the oldest, which
 /// counts as undelivered.
@@ -72,6 +73,17 @@ impl Row {
     }
 }
 
+/// Should the task die of a panic, another one takes over.
+struct Running(Arc<Letters>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.start();
+        }
+    }
+}
+
 impl Letters {
     pub(crate) fn new(
         options: &WriteBehindOptions,
@@ -100,19 +112,28 @@ impl Letters {
         for letter in &letters {
             self.outbox.note(EventKind::DeadLettered { key: letter.key.clone(), reason: letter.reason });
         }
+        let mut over = Vec::new();
         let start = {
             let mut state = self.lock();
             letters.into_iter().for_each(|letter| state.waiting.push(letter));
             while let Some(letter) = state.waiting.pop_beyond(MAX_WAITING, self.bytes) {
-                self.keep(&mut state, letter);
+                over.extend(self.keep(&mut state, letter));
             }
             !std::mem::replace(&mut state.delivering, true)
         };
+        over.into_iter().for_each(drop_quietly);
         self.outbox.tell();
         if start {
-            let letters = Arc::clone(self);
-            self.runtime.spawn(async move { letters.run().await });
+            self.start();
         }
+    }
+
+    fn start(self: &Arc<Self>) {
+        let letters = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let _running = Running(Arc::clone(&letters));
+            letters.run().await;
+        });
     }
 
     async fn run(self: Arc<Self>) {
@@ -125,35 +146,42 @@ impl Letters {
                 };
                 letter
             };
+            // Whoever is handed the letter may redrive it before the sink returns: what is put down then is kept.
+            let put = self.keeper.number(&letter.key, letter.stamp);
             let deadline = self.runtime.now().after(PATIENCE);
             let delivery = AssertUnwindSafe(self.sink.deliver(&letter)).catch_unwind();
             let taken = matches!(self.runtime.deadline(deadline, delivery).await, Some(Ok(Ok(()))));
-            if taken {
-                self.keeper.settled(&letter.key, letter.stamp);
+            if let Some(number) = put.filter(|_| taken) {
+                self.keeper.settled_at(&letter.key, number);
             }
-            {
+            let over = {
                 let mut state = self.lock();
                 // It may have made room for newer ones meanwhile, and been counted then.
                 let first = state.waiting.letters.front();
-                if first.is_some_and(|first| first.stamp == letter.stamp && first.key == letter.key) {
-                    state.waiting.pop();
-                    match taken {
-                        true => state.delivered_total += 1,
-                        false => self.keep(&mut state, letter),
+                let waits = first.is_some_and(|first| first.stamp == letter.stamp && first.key == letter.key);
+                let first = if waits { state.waiting.pop() } else { None };
+                match (waits, taken) {
+                    (false, _) => (first, Vec::new()),
+                    (true, true) => {
+                        state.delivered_total += 1;
+                        (first, Vec::new())
                     }
+                    (true, false) => (first, self.keep(&mut state, letter.clone())),
                 }
-            }
+            };
+            drop_quietly((over, letter));
             self.outbox.tell();
         }
         self.delivered.notify(usize::MAX);
     }
 
-    /// Keeps a letter that the sink did not take, as long as there is room.
-    fn keep(&self, state: &mut State, letter: DeadLetter) {
+    /// Keeps a letter that the sink did not take, as long as there is room. Returns what gives way to it, to be dropped
+    /// outside the lock: its value's destructor is the user's.
+    fn keep(&self, state: &mut State, letter: DeadLetter) -> Vec<DeadLetter> {
         state.undelivered_total += 1;
         self.outbox.note(EventKind::DeadLetterUndelivered { key: letter.key.clone() });
         state.undelivered.push(letter);
-        while state.undelivered.pop_beyond(MAX_UNDELIVERED, self.bytes).is_some() {}
+        std::iter::from_fn(|| state.undelivered.pop_beyond(MAX_UNDELIVERED, self.bytes)).collect()
     }
 
     /// Waits until every letter has been handed on, one way or the other.

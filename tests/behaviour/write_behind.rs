@@ -1,14 +1,17 @@
 //! Write-behind: what is acknowledged before the store has it, shown meanwhile, and brought there.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tierkeep::composition::WritePolicy;
+use tierkeep::runtime::{BlockingJob, BoxFuture, Instant, Runtime, RuntimeHandle};
 use tierkeep::write_behind::{
     DeadLetter, DeadLetterSink, DeadReason, Overload, Redriven, Retry, WriteBehind,
 };
 use tierkeep::{
     Backend, BackendResult, BreakerOptions, Cache, CacheKey, CacheValue, DeleteStatus, Entry, Error,
-    ErrorKind, KeyPart, MemoryBackend, Raw, Region, Tier, WriteBehindInspection, async_trait,
+    ErrorKind, KeyPart, MemoryBackend, Raw, Region, Tier, Timestamp, WriteBehindInspection, async_trait,
 };
 use tierkeep_sim::{Fault, FaultPlan, Faulty, MapBackend, Op};
 
@@ -331,6 +334,101 @@ pub(crate) async fn letters_that_wait_weigh_no_more_than_the_queue_may(world: Wo
     assert!(cache.undelivered_letters().len() <= BYTES / 150);
 }
 
+/// A blob of another weight than what is queued, so that it needs room that there is not.
+async fn overweight(bench: &Bench, len: usize) -> Region<Vec<u8>, u64> {
+    let blobs: Region<Vec<u8>, u64> = bench.cache.region("blob").no_expiry().build().unwrap();
+    blobs.set(&1, vec![1; 10]).await.unwrap();
+    blobs.set(&2, vec![2; 500]).await.unwrap();
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
+    let refused = blobs.set(&1, vec![3; len]).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Overloaded);
+    blobs
+}
+
+async fn blob(bench: &Bench, blobs: &Region<Vec<u8>, u64>, id: u64) -> Option<u8> {
+    bench.cache.get_from::<Vec<u8>>("store", &blobs.key(&id)).await.ok().flatten().map(|hit| hit[0])
+}
+
+pub(crate) async fn a_refused_write_leaves_what_was_accepted_queued(world: World) {
+    let bench = Bench::new(world, patient().bytes(1_000).overload(Overload::Reject)).await;
+    let blobs = overweight(&bench, 900).await;
+    let queue = bench.queue();
+    assert_eq!((queue.queued, queue.counts.superseded), (2, 0), "the older one was acknowledged: {queue:?}");
+    assert_eq!(blob(&bench, &blobs, 1).await, None, "memory may have shown the newer one");
+    bench.world.settle().await;
+    assert_eq!(bench.queue().queued, 2, "the store has neither");
+    bench.plan.heal();
+    bench.cache.flush(NEVER).await.unwrap();
+    let queue = bench.queue();
+    assert_eq!((queue.queued, queue.counts.superseded, queue.counts.applied), (0, 1, 1), "{queue:?}");
+    assert_eq!(blob(&bench, &blobs, 1).await, Some(3), "the repair brought it");
+}
+
+pub(crate) async fn a_newer_write_takes_the_place_of_one_behind_a_refused_one(world: World) {
+    let bench = Bench::new(world, patient().bytes(1_000).overload(Overload::Reject)).await;
+    let blobs = overweight(&bench, 900).await;
+    blobs.set(&1, vec![4; 10]).await.unwrap();
+    assert_eq!(blob(&bench, &blobs, 1).await, Some(4));
+    assert_eq!(bench.queue().counts.superseded, 1);
+    bench.plan.heal();
+    bench.cache.flush(NEVER).await.unwrap();
+    assert_eq!(blob(&bench, &blobs, 1).await, Some(4));
+    let queue = bench.queue();
+    assert_eq!((queue.counts.accepted, queue.counts.superseded, queue.counts.applied), (3, 1, 2));
+}
+
+pub(crate) async fn a_cancelled_write_leaves_what_was_accepted_queued(world: World) {
+    let bench = Bench::new(world.clone(), patient().bytes(1_000).overload(Overload::Block(NEVER))).await;
+    let blobs: Region<Vec<u8>, u64> = bench.cache.region("blob").no_expiry().build().unwrap();
+    blobs.set(&1, vec![1; 10]).await.unwrap();
+    blobs.set(&2, vec![2; 500]).await.unwrap();
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
+    let waits = blobs.set(&1, vec![3; 900]);
+    assert!(world.runtime.deadline(world.runtime.now(), Box::pin(waits)).await.is_none());
+    bench.world.settle().await;
+    let queue = bench.queue();
+    assert_eq!((queue.queued, queue.counts.superseded), (2, 0), "{queue:?}");
+}
+
+pub(crate) async fn what_a_refused_write_displaced_for_good_is_a_dead_letter(world: World) {
+    let bench = Bench::new(world, patient().bytes(1_000).overload(Overload::Reject)).await;
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
+    let large: Region<Vec<u8>, u64> = bench.cache.region("large").no_expiry().build().unwrap();
+    large.set(&0, vec![0; 10]).await.unwrap();
+    for id in 1..3 {
+        assert!(large.set(&id, vec![0; 6 << 20]).await.is_err());
+    }
+    // One more than is kept for repairs, so that its repair removes the key instead.
+    let blobs = overweight(&bench, 6 << 20).await;
+    bench.world.until("its letter comes", || !bench.letters.letters().is_empty()).await;
+    let letter = bench.letters.letters().remove(0);
+    assert_eq!((&letter.key, letter.reason), (&blobs.key(&1), DeadReason::Displaced));
+    let queue = bench.queue();
+    assert_eq!((queue.queued, queue.counts.superseded, queue.counts.dead), (2, 0, 1), "{queue:?}");
+}
+
+pub(crate) async fn a_bypass_hands_out_what_refused_writes_displaced(world: World) {
+    let behind = patient().bytes(1_000).overload(Overload::Reject);
+    let bench =
+        Bench::with(world, behind, |tier| tier.breaker(BreakerOptions::disabled()).quarantine(1)).await;
+    let blobs = overweight(&bench, 900).await;
+    assert!(blobs.set(&3, vec![5; 900]).await.is_err());
+    bench.world.until("its letter comes", || !bench.letters.letters().is_empty()).await;
+    assert_eq!(bench.letters.letters()[0].key, blobs.key(&1));
+    let queue = bench.queue();
+    assert_eq!((queue.queued, queue.counts.superseded, queue.counts.dead), (1, 0, 1), "{queue:?}");
+}
+
+pub(crate) async fn a_shutdown_hands_out_what_a_refused_write_stands_before(world: World) {
+    let bench = Bench::new(world, patient().bytes(1_000).overload(Overload::Reject)).await;
+    let blobs = overweight(&bench, 900).await;
+    let report = bench.cache.shutdown(Duration::from_secs(1)).await;
+    let behind = report.tiers[1].write_behind.unwrap();
+    assert_eq!((behind.accepted, behind.superseded, behind.dead), (2, 0, 2), "{behind:?}");
+    let letters = bench.letters.letters();
+    assert!(letters.iter().any(|letter| letter.key == blobs.key(&1)), "{letters:?}");
+}
+
 pub(crate) async fn a_poison_entry_stands_alone_in_the_end(world: World) {
     let retry = Retry::default().attempts(2).backoff(Duration::from_millis(5), Duration::from_millis(5));
     let bench = Bench::new(world, patient().batch_keys(64).retry(retry)).await;
@@ -577,6 +675,113 @@ pub(crate) async fn an_older_attempt_that_hangs_is_waited_for(world: World) {
     bench.world.until("the newer one is applied", || bench.queue().queued == 0).await;
     bench.world.settle().await;
     assert_eq!(bench.shown(1).await, Some(2));
+}
+
+pub(crate) async fn a_failure_of_an_older_attempt_is_not_the_newer_change_s(world: World) {
+    let behind = eager().retry(Retry::default().attempts(1));
+    let bench = Bench::with(world, behind, |tier| {
+        tier.breaker(BreakerOptions::disabled()).write_deadline(Duration::from_millis(20))
+    })
+    .await;
+    bench.plan.late(Duration::from_millis(30)..=Duration::from_millis(40));
+    bench.plan.next_on(Op::Write, Fault::Zombie, 1);
+    bench.region.set(&1, 1).await.unwrap();
+    bench.world.until("it is on its way", || bench.plan.count(Fault::Zombie) == 1).await;
+    bench.region.set(&1, 2).await.unwrap();
+    bench.world.until("nothing is queued", || bench.queue().queued == 0).await;
+    let counts = bench.queue().counts;
+    assert_eq!((counts.applied, counts.superseded, counts.dead), (1, 1, 0), "{counts:?}");
+}
+
+/// A runtime that loses tasks, as one does that is shut down before the cache is.
+#[derive(Debug, Clone)]
+struct Losing(RuntimeHandle, Arc<AtomicUsize>);
+
+impl Runtime for Losing {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn execute(&self, task: BoxFuture<'static, ()>) {
+        let lost = self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if lost.is_err() {
+            self.0.execute(task);
+        }
+    }
+
+    fn execute_blocking(&self, job: BlockingJob) {
+        self.0.execute_blocking(job);
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
+        self.0.sleep_until(deadline)
+    }
+
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.0.wall()
+    }
+
+    fn random(&self) -> u64 {
+        self.0.random()
+    }
+}
+
+pub(crate) async fn a_call_whose_task_is_lost_is_tried_again(world: World) {
+    let losing = Losing(world.runtime.clone(), Arc::default());
+    let mut lossy = world.clone();
+    lossy.runtime = RuntimeHandle::new(losing.clone());
+    let bench = Bench::new(lossy, patient()).await;
+    bench.region.set(&1, 1).await.unwrap();
+    bench.world.settle().await;
+    losing.1.store(1, Ordering::SeqCst);
+    bench.cache.flush(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(losing.1.load(Ordering::SeqCst), 0, "a task was lost");
+    assert!(bench.stored(1).is_some());
+    assert_eq!(bench.queue().counts.applied, 1);
+}
+
+pub(crate) async fn who_waits_for_room_is_told_of_the_shutdown(world: World) {
+    let retry = Retry::default().attempts(u32::MAX);
+    let behind = eager().retry(retry).entries(1).overload(Overload::Block(NEVER));
+    let bench = Bench::new(world.clone(), behind).await;
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
+    bench.region.set(&1, 1).await.unwrap();
+    let region = bench.region.clone();
+    let second = world.runtime.spawn(async move { region.set(&2, 2).await });
+    world.until("it waits", || bench.queue().waiting == 1).await;
+    let began = world.runtime.now();
+    bench.cache.shutdown(Duration::from_secs(1)).await;
+    assert_eq!(second.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    world.assert_within(began, Duration::from_secs(2), "the end of the waiting");
+}
+
+pub(crate) async fn no_policy_acknowledges_what_is_not_queued(world: World) {
+    let policies = [
+        WritePolicy::Race,
+        WritePolicy::Sequential,
+        WritePolicy::WriteAround,
+        WritePolicy::OptimisticParallel { require_all: false },
+    ];
+    for policy in policies {
+        let label = format!("{policy:?}");
+        let behind = patient().entries(1).overload(Overload::Reject);
+        let cache = Cache::builder(world.runtime.clone())
+            .tier(MemoryBackend::entries(1000))
+            .tier(Tier::new(MapBackend::new()).label("store").write_behind(behind))
+            .tier(Tier::new(MapBackend::new()).label("last"))
+            .write_policy(policy)
+            .build()
+            .await
+            .unwrap();
+        let region: Region<u64, u64> = cache.region("n").no_expiry().build().unwrap();
+        region.set(&1, 1).await.unwrap();
+        let refused = region.set(&2, 2).await.expect_err("the queue has it not");
+        assert_eq!(refused.kind(), ErrorKind::Overloaded, "{label}");
+    }
 }
 
 pub(crate) async fn what_cannot_work_is_said_at_build(world: World) {

@@ -149,6 +149,16 @@ impl Journal {
         self.shared.settled(key, stamp);
     }
 
+    /// Where it has the change of `key` up to `stamp`, for [`settled_at`](Self::settled_at).
+    pub(crate) fn number(&self, key: &CacheKey, stamp: Stamp) -> Option<u64> {
+        self.shared.number(key, stamp)
+    }
+
+    /// As [`settled`](Self::settled), unless the change was put down anew meanwhile.
+    pub(crate) fn settled_at(&self, key: &CacheKey, number: u64) {
+        self.shared.settled_at(key, number);
+    }
+
     /// As [`settled`](Self::settled), and gone from the medium when this resolves: for a change that was overtaken by
     /// one that the journal does not hold, which a replay would undo.
     pub(crate) fn settled_durably(&self, key: &CacheKey, stamp: Stamp) -> Written {

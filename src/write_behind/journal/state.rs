@@ -156,7 +156,7 @@ impl State {
         }
     }
 
-    /// Whether what the journal has of `key` is not newer than `stamp`.
+    /// Whether what the journal has of a key is not newer than `stamp`.
     fn is_covered(&self, number: u64, record: &Record, stamp: Stamp) -> bool {
         record.stamp <= stamp || number < self.first
     }
@@ -214,18 +214,20 @@ impl Shared {
         if state.closed {
             return Some(answer);
         }
-        if full == WhenFull::Refuse
-            && let Some(failing) = &state.failing
-        {
-            let _ = reply.send(Err(failing.error.clone()));
-            return Some(answer);
-        }
-        state.writes += 1;
         let known = state.live.get(&record.key);
         let newest = known.is_none_or(|(number, known)| state.is_covered(*number, known, record.stamp));
         if newest && !state.is_cleared(record) {
             state.insert(record);
         }
+        if full == WhenFull::Refuse
+            && let Some(failing) = &state.failing
+        {
+            // Taken in all the same: it is pending in place of an older one, which is forgotten when this is settled and
+            // no sooner.
+            let _ = reply.send(Err(failing.error.clone()));
+            return Some(answer);
+        }
+        state.writes += 1;
         state.dirty_since.get_or_insert(now);
         let since = *state.unsynced_since.get_or_insert(now);
         let waits = match self.sync {
@@ -256,6 +258,24 @@ impl Shared {
             if first || much {
                 self.changed.notify(1);
             }
+        }
+    }
+
+    /// Where the journal has what it holds of `key` up to `stamp`.
+    pub(super) fn number(&self, key: &CacheKey, stamp: Stamp) -> Option<u64> {
+        let state = self.lock();
+        let (number, record) = state.live.get(key)?;
+        state.is_covered(*number, record, stamp).then_some(*number)
+    }
+
+    /// As [`settled`](Self::settled), unless it was put anew since it had this number.
+    pub(super) fn settled_at(&self, key: &CacheKey, number: u64) {
+        let now = self.runtime.now();
+        let mut state = self.lock();
+        if state.live.get(key).is_some_and(|(known, _)| *known == number) {
+            state.forget(key, now);
+            drop(state);
+            self.changed.notify(1);
         }
     }
 

@@ -326,6 +326,20 @@ fn files_stay_bounded_however_much_goes_through() {
 }
 
 #[test]
+fn what_is_put_anew_outlives_the_settling_of_what_was_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = open(directory.path());
+    put(&journal, &set(1, 1, "dead")).unwrap();
+    let letter = journal.number(&key(1), stamp(1)).unwrap();
+    put(&journal, &set(1, 1, "redriven")).unwrap();
+    journal.settled_at(&key(1), letter);
+    assert_eq!(journal.status().records, 1);
+    let letter = journal.number(&key(1), stamp(1)).unwrap();
+    journal.settled_at(&key(1), letter);
+    assert_eq!(journal.status().records, 0);
+}
+
+#[test]
 fn a_full_disk_refuses_or_delays_and_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
     // Ignored signals stay ignored over `exec`: past a limit on file sizes a write then fails instead of killing.
@@ -373,6 +387,10 @@ fn child_meets_a_full_disk() {
     let waiting = journal.put(&set(id, id, value.clone()), WhenFull::Wait).unwrap();
     let refused = journal.put(&set(id + 1, id + 1, value), WhenFull::Refuse).map(block_on);
     assert!(refused.is_some_and(|answer| answer.is_err()), "told at once");
+    // It is pending instead of an older one that was acknowledged: one of the two is kept.
+    let refused = journal.put(&set(1, id + 2, "newer"), WhenFull::Refuse).map(block_on);
+    assert!(refused.is_some_and(|answer| answer.is_err()), "told at once");
+    journal.settled(&key(1), stamp(1));
     setrlimit(Resource::Fsize, before).unwrap();
     block_on(waiting).unwrap();
     assert_eq!(journal.status().failing, None);

@@ -59,10 +59,16 @@ pub(super) fn decode(line: &[u8]) -> Result<DeadLetter> {
     letter.attempts = line.attempts;
     letter.accepted = line.accepted;
     letter.died = line.died;
-    letter.reason = [DeadReason::Attempts, DeadReason::Age, DeadReason::Overload, DeadReason::Shutdown]
-        .into_iter()
-        .find(|reason| reason.as_str() == line.reason)
-        .ok_or_else(|| unreadable("its reason is none"))?;
+    letter.reason = [
+        DeadReason::Attempts,
+        DeadReason::Age,
+        DeadReason::Overload,
+        DeadReason::Displaced,
+        DeadReason::Shutdown,
+    ]
+    .into_iter()
+    .find(|reason| reason.as_str() == line.reason)
+    .ok_or_else(|| unreadable("its reason is none"))?;
     letter.error = line.error.map(|text| Error::new(ErrorKind::Backend, text));
     Ok(letter)
 }
