@@ -127,4 +127,5 @@ fn other_paths_allocate_what_the_performance_page_says() {
 }
 
 /// As the page has them: a set, one with a byte tier, a removal, a miss, a load, a hit below with its refill.
-const MOST: [u64; 6] = [3, 36, 3, 2, 8, 10];
+/// With `tracing`, each read has a span, and takes the longer way to it.
+const MOST: [u64; 6] = [3, 36, 3, if cfg!(feature = "tracing") { 4 } else { 2 }, 8, 16];
