@@ -170,7 +170,7 @@ impl Batch {
 
     /// Settles the jobs as overdue.
     fn overdue(&mut self, error: &Error) {
-        while let Some(job) = self.jobs.next() {
+        for job in self.jobs.by_ref() {
             self.late.push((job.key().clone(), job.attempt));
             self.core.overdue(job, error);
         }
