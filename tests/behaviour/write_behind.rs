@@ -336,10 +336,11 @@ pub(crate) async fn letters_that_wait_weigh_no_more_than_the_queue_may(world: Wo
 
 /// A blob of another weight than what is queued, so that it needs room that there is not.
 async fn overweight(bench: &Bench, len: usize) -> Region<Vec<u8>, u64> {
+    // From the start: a queue that gets full is sent at once.
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
     let blobs: Region<Vec<u8>, u64> = bench.cache.region("blob").no_expiry().build().unwrap();
     blobs.set(&1, vec![1; 10]).await.unwrap();
     blobs.set(&2, vec![2; 500]).await.unwrap();
-    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
     let refused = blobs.set(&1, vec![3; len]).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Overloaded);
     blobs
@@ -379,10 +380,10 @@ pub(crate) async fn a_newer_write_takes_the_place_of_one_behind_a_refused_one(wo
 
 pub(crate) async fn a_cancelled_write_leaves_what_was_accepted_queued(world: World) {
     let bench = Bench::new(world.clone(), patient().bytes(1_000).overload(Overload::Block(NEVER))).await;
+    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
     let blobs: Region<Vec<u8>, u64> = bench.cache.region("blob").no_expiry().build().unwrap();
     blobs.set(&1, vec![1; 10]).await.unwrap();
     blobs.set(&2, vec![2; 500]).await.unwrap();
-    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
     let waits = blobs.set(&1, vec![3; 900]);
     assert!(world.runtime.deadline(world.runtime.now(), Box::pin(waits)).await.is_none());
     bench.world.settle().await;
@@ -769,9 +770,13 @@ pub(crate) async fn no_policy_acknowledges_what_is_not_queued(world: World) {
     for policy in policies {
         let label = format!("{policy:?}");
         let behind = patient().entries(1).overload(Overload::Reject);
+        // A full queue is sent at once: the store takes nothing.
+        let plan = FaultPlan::new(&world.runtime);
+        plan.rate(Fault::Error, 1.0);
+        let store = Faulty::new(MapBackend::new(), &world.runtime, &plan);
         let cache = Cache::builder(world.runtime.clone())
             .tier(MemoryBackend::entries(1000))
-            .tier(Tier::new(MapBackend::new()).label("store").write_behind(behind))
+            .tier(Tier::new(store).label("store").write_behind(behind))
             .tier(Tier::new(MapBackend::new()).label("last"))
             .write_policy(policy)
             .build()
