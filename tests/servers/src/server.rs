@@ -327,7 +327,14 @@ impl RedisServer {
     /// # Errors
     /// If that takes more than 20 s.
     pub fn fail_over_to(&self, replica: &Self) -> io::Result<()> {
-        self.command(&["FAILOVER", "TO", "127.0.0.1", &replica.port().to_string()])?;
+        let port = replica.port().to_string();
+        await_until("the replica to be online", || {
+            match self.command(&["FAILOVER", "TO", "127.0.0.1", &port]) {
+                // It follows, but its first synchronisation is not over.
+                Err(error) if error.to_string().contains("not online") => Ok(None),
+                begun => begun.map(|_| Some(())),
+            }
+        })?;
         await_until("a failover", || {
             let done = replica.info("role")? == "master" && self.info("role")? == "slave";
             Ok(done.then_some(()))
