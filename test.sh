@@ -175,7 +175,8 @@ shared_redis_example() {
         [ -S "$socket" ] && break
         sleep 0.05
     done
-    cargo run -q -p shared-redis -- --check "redis+unix://$socket" >"$scratch/shared.out" 2>&1 || status=1
+    # Bounded: a service that hangs must not hold up the gate, nor leave its server behind.
+    timeout 120 cargo run -q -p shared-redis -- --check "redis+unix://$socket" >"$scratch/shared.out" 2>&1 || status=1
     kill "$server" && wait "$server" 2>/dev/null
     if [ "$status" -ne 0 ] || ! grep -qx 'done' "$scratch/shared.out"; then
         cat "$scratch/shared.out"
