@@ -552,6 +552,20 @@ impl Ledger {
         self.extend_late(key, late);
     }
 
+    /// Gives up what is not newer than `stamp`.
+    #[cfg(feature = "backplane")]
+    pub(super) fn give_up_to(&mut self, stamp: Stamp, reason: DeadReason, wall: Timestamp) {
+        let Some(backlog) = &self.backlog else { return };
+        let is_older = |key: &&CacheKey| {
+            let pending = self.keys.get(*key).and_then(|state| state.pending.as_ref());
+            pending.is_some_and(|pending| pending.stamp.time <= stamp.time)
+        };
+        let older: Vec<_> = backlog.order.values().filter(is_older).cloned().collect();
+        for key in older {
+            self.give_up(&key, reason, wall);
+        }
+    }
+
     /// Gives up what refused changes have displaced for good. Returns whether there was any.
     pub(super) fn give_up_displaced(&mut self, wall: impl FnOnce() -> Timestamp) -> bool {
         let Some(backlog) = self.backlog.as_mut().filter(|backlog| !backlog.displaced.is_empty()) else {

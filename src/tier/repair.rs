@@ -14,6 +14,8 @@ use crate::error::ErrorKind;
 use crate::key::{CacheKey, KeyPart};
 use crate::runtime::{ActorState, jitter};
 use crate::value::Stamp;
+#[cfg(feature = "backplane")]
+use crate::write_behind::DeadReason;
 
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
@@ -47,8 +49,9 @@ impl TierCore {
     /// Drops everything up to `stamp`. What is on its way here is void: the caller holds the fences.
     pub(crate) async fn drop_all(self: &Arc<Self>, stamp: Stamp) {
         let _count = CallCount::begin(self);
-        // What is pending is older than what may have been missed, too.
-        drop(self.clear_behind(&Scope::All, stamp));
+        // What is pending is older than what may have been missed, too: nobody knows that it was superseded.
+        let wall = self.runtime.wall();
+        self.with_ledger(|ledger, _| ledger.give_up_to(stamp, DeadReason::Unheard, wall));
         let hide = || self.hidden.fetch_max(stamp.time, Ordering::SeqCst);
         if self.port.is_none() {
             // At once, and for good: such a store may take its time, and what it holds outlives the process.

@@ -50,6 +50,9 @@ pub enum DeadReason {
     /// A newer write of its key was refused, so that this one may not be shown any more, and will not be brought to the
     /// store either: its key is removed there.
     Displaced,
+    /// Another process may have written its key later: the backplane may have missed that, so the tier dropped everything
+    /// that was older.
+    Unheard,
     /// The cache was shut down before it could be applied, and no journal keeps it.
     Shutdown,
 }
@@ -62,6 +65,7 @@ impl DeadReason {
             Self::Age => "age",
             Self::Overload => "overload",
             Self::Displaced => "displaced",
+            Self::Unheard => "unheard",
             Self::Shutdown => "shutdown",
         }
     }

@@ -9,6 +9,7 @@ use tierkeep::backplane::{
     Backplane, BackplaneInspection, BackplaneOptions, BackplaneState, DropCause, LocalBackplane, Subscription,
 };
 use tierkeep::runtime::RuntimeHandle;
+use tierkeep::write_behind::{ChannelLetters, DeadReason, WriteBehind};
 use tierkeep::{
     BackendResult, BreakerOptions, Cache, Error, ErrorKind, EventKind, HealthCause, MemoryBackend, Plant,
     Raw, Region, Tier, plant,
@@ -133,6 +134,37 @@ impl Process {
     fn backplane(&self) -> BackplaneInspection {
         self.cache.inspect().backplane.unwrap()
     }
+}
+
+#[test]
+fn what_is_queued_when_something_may_have_been_missed_goes_to_the_dead_letters() {
+    under_seeds(async |sim| {
+        let (store, hub) = (MapBackend::comparing(), LocalBackplane::new());
+        let runtime = RuntimeHandle::new(sim.clone());
+        let (line, own) = (Line::to(&hub), MapBackend::new());
+        let (sink, letters) = ChannelLetters::bounded(10).unwrap();
+        let behind = WriteBehind::memory().max_delay(Duration::from_secs(3600)).dead_letters(sink);
+        let cache = Cache::builder(runtime)
+            .tier(MemoryBackend::entries(1000))
+            .tier(Tier::new(own.clone()).label("own").write_behind(behind))
+            .tier(Tier::new(store).label("shared"))
+            .backplane(line.clone())
+            .build()
+            .await
+            .unwrap();
+        let numbers: Numbers = cache.region("n").no_expiry().build().unwrap();
+        pass(&sim, ms(5000)).await;
+        numbers.set(&1, 10).await.unwrap();
+        line.away.store(true, Ordering::Relaxed);
+        pass(&sim, ms(5000)).await;
+        line.away.store(false, Ordering::Relaxed);
+        pass(&sim, ms(5000)).await;
+        let letter = letters.try_receive().expect("accepted, and neither applied nor superseded");
+        assert_eq!((&letter.key, letter.reason), (&numbers.key(&1), DeadReason::Unheard));
+        let counts = cache.inspect().tier("own").unwrap().write_behind.clone().unwrap().counts;
+        assert_eq!((counts.accepted, counts.superseded, counts.dead), (1, 0, 1));
+        assert_eq!(numbers.get(&1).await.map(|hit| *hit), Some(10), "the shared store has it");
+    });
 }
 
 async fn pass(sim: &SimRuntime, time: Duration) {

@@ -64,6 +64,7 @@ pub(super) fn decode(line: &[u8]) -> Result<DeadLetter> {
         DeadReason::Age,
         DeadReason::Overload,
         DeadReason::Displaced,
+        DeadReason::Unheard,
         DeadReason::Shutdown,
     ]
     .into_iter()
