@@ -17,6 +17,15 @@ use crate::planted::{Plant, planted};
 use crate::runtime::host::drop_quietly;
 use crate::value::Stamp;
 
+/// A caller on its way into the queue. Given up on drop: a panic on the way must not keep a shutdown waiting.
+struct Entering<'a>(&'a TierCore);
+
+impl Drop for Entering<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.queue).entering -= 1;
+    }
+}
+
 impl TierCore {
     /// Whether the actor may take more messages; otherwise its waker is kept.
     pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
@@ -63,8 +72,9 @@ impl TierCore {
             }
             queue.entering += 1;
         }
+        let entering = Entering(self);
         self.arrive(mutation);
-        lock(&self.queue).entering -= 1;
+        drop(entering);
         while self.send_writes() {}
         None
     }
