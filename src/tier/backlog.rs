@@ -150,12 +150,12 @@ pub(super) struct Effects {
 }
 
 impl Backlog {
-    pub(super) fn new(label: &BackendLabel, options: &WriteBehindOptions) -> Self {
+    pub(super) fn new(label: &BackendLabel, options: &WriteBehindOptions, batch_keys: usize) -> Self {
         Self {
             label: label.clone(),
             entries: options.entries,
             limit: options.bytes,
-            batch_keys: options.batch_keys,
+            batch_keys: options.batch_keys.unwrap_or(batch_keys),
             batch_bytes: options.batch_bytes,
             max_delay: options.max_delay,
             retry: options.retry,

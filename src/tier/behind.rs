@@ -17,13 +17,15 @@ use super::call;
 use super::core::{TierCore, lock};
 use super::counters::Counters;
 use super::ledger::Refusal;
-use super::message::{Change, Finished, Mutation, Settlement};
+use super::message::{Change, Finished, Mutation, Settled, Settlement};
 use super::pending::{Entrance, Moment, Verdict, overloaded};
 use super::queue::{Job, Work};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::observe::{EventKind, Outbox};
+use crate::order::Write;
+use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, BoxFuture, Instant, RuntimeHandle};
 use crate::value::Stamp;
 use crate::write_behind::{DeadLetter, Keeper, Letters, Overload, Redriven, WriteBehindOptions, Written};
@@ -167,6 +169,31 @@ impl TierCore {
                 Accepting::Settled { deadline }
             }
         }
+    }
+
+    /// Takes the announced change of `write` into the queue here and now, without anything that would be needed to wait;
+    /// gives it back if it is not as simple as that.
+    pub(crate) fn queue_at_once(self: &Arc<Self>, write: &Write, change: Change) -> Result<Settled, Change> {
+        let (key, stamp) = (&write.key, write.stamp);
+        // Nothing is drawn at random for what has not failed.
+        let at = Moment { now: self.runtime.now(), wall: self.runtime.wall(), random: 0 };
+        let queued = {
+            let mut ledger = lock(&self.ledger);
+            // Both under the lock, as in `try_accept`.
+            let refused = stamp.time <= self.hidden.load(Ordering::Acquire)
+                || self.order.clears.hide(key.prefix(), stamp);
+            if refused {
+                return Err(change);
+            }
+            let queued = ledger.queue_at_once(key, stamp, change, at)?;
+            self.gate.set_pending(true);
+            queued
+        };
+        drop_quietly(queued.replaced);
+        if queued.wake {
+            self.wake_behind();
+        }
+        Ok(Ok(Settlement::Queued { held: queued.held }))
     }
 
     fn try_accept(self: &Arc<Self>, mutation: Mutation, waited: bool) -> Tried {
@@ -318,6 +345,28 @@ impl TierCore {
         let batch = call::Batch::new(self, jobs);
         self.runtime.spawn(call::write(call::Slot::writing(self), batch, pass));
         true
+    }
+
+    /// Ends pending changes whose attempts returned in time, and sends what goes next for their keys.
+    pub(super) fn finish_behind(self: &Arc<Self>, jobs: Vec<(Job, Result<Settlement>)>) {
+        // First of all, as everywhere: whoever waits is told when nothing older is left above.
+        for (job, result) in &jobs {
+            self.note_answer(job.key(), job.carried(), result);
+        }
+        let mut at = self.moment();
+        let mut next = Vec::new();
+        self.with_ledger(|ledger, done| {
+            for (Job { work, attempt }, result) in jobs {
+                if let Work::Behind(sending) = work {
+                    next.extend(ledger.brought(sending, attempt, result, at, done));
+                    // Those that failed together are not tried again together.
+                    at.random = at.random.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31);
+                }
+            }
+        });
+        for (mutation, attempt) in next {
+            self.carry_out(Job { work: Work::Mutation(mutation), attempt });
+        }
     }
 
     /// Puts back pending changes that were never sent, which is no attempt.

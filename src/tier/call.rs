@@ -25,6 +25,9 @@ use crate::planted::{Plant, planted};
 use crate::runtime::panic_message;
 use crate::value::Stamp;
 
+/// Pending changes that are settled under one lock: longer, and those who write would wait for it.
+const AT_ONCE: usize = 32;
+
 /// A place among the calls in flight, and the count of those that have not returned. Given up on drop, whatever
 /// becomes of the task.
 pub(super) struct Slot {
@@ -237,6 +240,11 @@ pub(super) async fn write(mut slot: Slot, mut batch: Batch, pass: Admission) {
             }
             record(&core, pass, judged(batch.jobs(), &results));
             slot.leave();
+            let behind = batch.jobs().first().is_some_and(|job| matches!(job.work, Work::Behind(_)));
+            let mut results = results.into_iter();
+            while behind && results.len() > 0 {
+                core.finish_behind(batch.jobs.by_ref().zip(results.by_ref()).take(AT_ONCE).collect());
+            }
             for (job, result) in batch.jobs.by_ref().zip(results) {
                 core.finish(job, result);
             }

@@ -98,8 +98,9 @@ impl TierCore {
     ) -> Arc<Self> {
         let events = &telling.events;
         let outbox = Outbox::new(events, &tier.label);
-        let backlog =
-            tier.write_behind.as_ref().map(|behind| Box::new(Backlog::new(&tier.label, &behind.options)));
+        let backlog = tier.write_behind.as_ref().map(|behind| {
+            Box::new(Backlog::new(&tier.label, &behind.options, tier.options.batch_keys))
+        });
         let behind = tier.write_behind.map(|behind| Box::new(Behind::new(behind.options, runtime, &outbox)));
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),

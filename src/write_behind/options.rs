@@ -98,7 +98,8 @@ pub(crate) struct WriteBehindOptions {
     pub(crate) entries: usize,
     pub(crate) bytes: usize,
     pub(crate) overload: Overload,
-    pub(crate) batch_keys: usize,
+    /// `None`: as the tier's other calls.
+    pub(crate) batch_keys: Option<usize>,
     pub(crate) batch_bytes: usize,
     pub(crate) max_delay: Duration,
     pub(crate) attempt_deadline: Option<Duration>,
@@ -114,7 +115,7 @@ impl WriteBehind {
                 entries: 100_000,
                 bytes: 64 << 20,
                 overload: Overload::Block(Duration::from_millis(500)),
-                batch_keys: 128,
+                batch_keys: None,
                 batch_bytes: 1 << 20,
                 max_delay: Duration::from_millis(100),
                 attempt_deadline: None,
@@ -162,10 +163,11 @@ impl WriteBehind {
         self
     }
 
-    /// Sets how many keys are written in one call, at most. That many do not go before their delay is over. Default: 128.
+    /// Sets how many keys are written in one call, at most. That many do not go before their delay is over. Default: the
+    /// tier's [`batch_keys`](crate::TierOptions::batch_keys) (128; Redis 512).
     #[must_use]
     pub fn batch_keys(mut self, keys: usize) -> Self {
-        self.options.batch_keys = keys;
+        self.options.batch_keys = Some(keys);
         self
     }
 
@@ -222,7 +224,7 @@ impl WriteBehindOptions {
         let zero = [
             ("entries", self.entries == 0),
             ("bytes", self.bytes == 0),
-            ("batch_keys", self.batch_keys == 0),
+            ("batch_keys", self.batch_keys == Some(0)),
             ("batch_bytes", self.batch_bytes == 0),
             ("attempt_deadline", self.attempt_deadline.is_some_and(|deadline| deadline.is_zero())),
             ("retry.first", self.retry.first.is_zero()),

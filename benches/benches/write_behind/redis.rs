@@ -7,7 +7,7 @@ use std::time::Duration;
 use tierkeep::backend::{RedisBackend, RedisDriver};
 use tierkeep::write_behind::WriteBehind;
 use tierkeep::{Cache, MemoryBackend, Region, Tier};
-use tierkeep_benches::clock::Watch;
+use tierkeep_benches::clock::{Watch, process_time};
 use tierkeep_benches::values::{Account, Identified};
 use tierkeep_benches::{Comparison, Contest, Measure, Outcome, Sampled, Setting, Skipped, Unit};
 use tierkeep_test_servers::RedisServer;
@@ -152,6 +152,59 @@ fn sent(server: &RedisServer) -> u64 {
     counted.sum()
 }
 
+/// The processors' time that the server has taken so far, in seconds.
+fn server_time(server: &RedisServer) -> f64 {
+    let stats = server.command(&["INFO", "cpu"]).expect("INFO").text();
+    let used = stats.lines().filter_map(|line| {
+        let (name, seconds) = line.split_once(':')?;
+        seconds.trim().parse::<f64>().ok().filter(|_| matches!(name, "used_cpu_user" | "used_cpu_sys"))
+    });
+    used.sum()
+}
+
+/// Where a side's time went, over all its rounds: what it set, what its store was sent, and the processors' time.
+struct Costs<'a> {
+    cache: &'a Cache,
+    server: &'a RedisServer,
+    sets: u64,
+    client: Duration,
+    seconds: f64,
+}
+
+impl<'a> Costs<'a> {
+    fn new(cache: &'a Cache, server: &'a RedisServer) -> Self {
+        Self { cache, server, sets: 0, client: Duration::ZERO, seconds: 0.0 }
+    }
+
+    /// Sets for as long as `run` does, and until everything is in the store. Returns how many there were, and their rate.
+    fn round(&mut self, run: impl FnOnce() -> u64) -> (u64, f64) {
+        let (watch, client) = (Watch::start(), process_time());
+        let sets = run();
+        let seconds = watch.elapsed().as_secs_f64();
+        self.client += process_time() - client;
+        (self.sets, self.seconds) = (self.sets + sets, self.seconds + seconds);
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let rate = sets as f64 / seconds;
+        (sets, rate)
+    }
+
+    fn tell(&self, side: &str) {
+        let keys = self.cache.inspect().tiers[1].writes.keys_in_calls;
+        let calls = self.cache.inspect().tiers[1].writes.calls;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let (sets, keys, per_call) = (self.sets as f64, keys as f64, keys as f64 / calls.max(1) as f64);
+        eprintln!(
+            "  {side}: {:.0} sets/s; {:.0} keys/s to the store in calls of {per_call:.0}, {:.3} a set; \
+             a set takes {:.2} us of the client's processors, {:.2} us of the server's",
+            sets / self.seconds,
+            keys / self.seconds,
+            keys / sets,
+            self.client.as_secs_f64() * 1e6 / sets,
+            server_time(self.server) * 1e6 / sets,
+        );
+    }
+}
+
 fn throughput(setting: &Setting) -> Outcome {
     let runtime = runtime();
     let servers = (server()?, server()?);
@@ -163,25 +216,25 @@ fn throughput(setting: &Setting) -> Outcome {
     // Long enough for the delay to come round several times; what is queued in the end counts as part of the round.
     let time = (setting.round * 50).max(DELAY * 3);
     let setting = &Setting { rounds: setting.rounds.min(5), ..setting.clone() };
-    let rate = |cache: &Cache, region: &Region<Account, u64>| {
-        let watch = Watch::start();
+    let run = |cache: &Cache, region: &Region<Account, u64>| {
         let (sets, _) = runtime.block_on(write(region, &zipf, &next, 64, time, false));
         runtime.block_on(cache.flush(Duration::from_secs(60))).expect("a flush");
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        let sets_f = sets as f64;
-        (sets, sets_f / watch.elapsed().as_secs_f64())
+        sets
     };
+    let mut costs = (Costs::new(&behind_cache, &servers.0), Costs::new(&through_cache, &servers.1));
     let mut per_set = Vec::new();
     let sides = Contest::new(setting, Unit::PerSecond)
         .fixed("write-behind", || {
             let before = sent(&servers.0);
-            let (sets, rate) = rate(&behind_cache, &behind);
+            let (sets, rate) = costs.0.round(|| run(&behind_cache, &behind));
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
             per_set.push((sent(&servers.0) - before) as f64 / sets as f64);
             rate
         })
-        .fixed("write-through", || rate(&through_cache, &through).1)
+        .fixed("write-through", || costs.1.round(|| run(&through_cache, &through)).1)
         .run();
+    costs.0.tell("write-behind");
+    costs.1.tell("write-through");
     runtime.block_on(end(&behind_cache));
     runtime.block_on(end(&through_cache));
     per_set.sort_unstable_by(f64::total_cmp);
