@@ -19,13 +19,14 @@ use super::work::{CodecWork, Work, timed};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::RuntimeHandle;
+use crate::sync::Apart;
 use crate::value::{Object, Raw};
 
 /// Turns values into frames' payloads and back, in place or on the blocking pool.
 pub struct Codecs {
     options: CodecOptions,
     pool: Arc<CodecPool>,
-    counters: Counters,
+    counters: Apart<Counters>,
     work: Option<CodecWork>,
     pace: Pace,
     scratch: Scratch,
@@ -68,7 +69,7 @@ impl Codecs {
         let pool = CodecPool::new(runtime.clone(), workers, options.queue);
         // Two for each worker, and as many again for what is coded in place.
         let (pace, scratch) = (Pace::new(options.inline_budget), Scratch::new(2 * workers + 2));
-        let (counters, runtime) = (Counters::default(), runtime.clone());
+        let (counters, runtime) = (Apart::<Counters>::default(), runtime.clone());
         #[cfg(feature = "zstd")]
         let dictionaries =
             Arc::new(super::Dictionaries::new(options.max_dictionaries, &options.dictionaries));

@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 use crate::hit::Hit;
 use crate::key::CacheKey;
 use crate::observe::Began;
-use crate::order::Write;
+use crate::order::{Write, WriteHere};
 use crate::tier::{Change, Counters, Fill, Mutation, Settled, Settlement, TierCore};
-use crate::value::{DeleteStatus, Entry, Meta, Object, Payload};
+use crate::value::{DeleteStatus, Entry, Meta, Object, Payload, Stamp};
 
 /// What the tiers have made of a mutation.
 #[derive(Default)]
@@ -174,8 +174,8 @@ impl Engine {
         life: Meta,
         require_all: bool,
     ) -> Result<()> {
-        let change = |core: &TierCore, write: &Write| {
-            let meta = Meta { stamp: write.stamp, ..life }.capped(core.ttl_cap(), life.created);
+        let change = |core: &TierCore, stamp: Stamp| {
+            let meta = Meta { stamp, ..life }.capped(core.ttl_cap(), life.created);
             Change::Set(Entry::new(Payload::Object(Arc::clone(&object), 0), meta))
         };
         let (tally, left) = self.change_at_once(key, change);
@@ -197,8 +197,8 @@ impl Engine {
             Some(index) => Some(self.codecs.encode_at_once(object, ty, &*self.cores[index].backend)?),
             None => None,
         };
-        let change = |core: &TierCore, write: &Write| {
-            let meta = Meta { stamp: write.stamp, ..life }.capped(core.ttl_cap(), life.created);
+        let change = |core: &TierCore, stamp: Stamp| {
+            let meta = Meta { stamp, ..life }.capped(core.ttl_cap(), life.created);
             let payload = match (core.holds, encoded.take()) {
                 (Holds::Bytes, Some(encoded)) => Payload::Bytes(encoded.seal(key, &meta)),
                 (_, left) => {
@@ -227,12 +227,12 @@ impl Engine {
     fn change_at_once(
         &self,
         key: &CacheKey,
-        mut change: impl FnMut(&TierCore, &Write) -> Change,
+        mut change: impl FnMut(&TierCore, Stamp) -> Change,
     ) -> (Tally, Vec<(usize, Sent)>) {
         for core in &self.cores {
             core.announce(key);
         }
-        let write = Write::begin(&self.order, &self.runtime, key.clone());
+        let mut write = WriteHere::begin(&self.order, &self.runtime, key);
         // Loads in flight may have read what this replaces: whoever asks from now on starts anew.
         self.flights.detach(key);
         for core in &self.cores {
@@ -241,17 +241,17 @@ impl Engine {
         let (mut tally, mut left) = (Tally::default(), Vec::new());
         for (index, core) in self.cores.iter().enumerate() {
             let began = Began::now(&self.runtime);
-            let change = change(core, &write);
+            let change = change(core, write.stamp);
             let settled = match core.behind {
                 Some(_) => core.queue_at_once(&write, change),
-                None => core.settle_at_once(&write, change),
+                None => core.settle_at_once(&mut write, change),
             };
             match settled {
                 Ok(settled) => {
                     core.meter.wrote(began, &self.runtime);
                     tally.take(core, settled.map_err(|error| error.at_tier(&core.label).for_key(key)));
                 }
-                Err(change) => left.push((index, self.send_left(index, &write, change))),
+                Err(change) => left.push((index, self.send_left(index, &write.keep(), change))),
             }
         }
         (tally, left)

@@ -15,7 +15,7 @@ use super::outdated::Carried;
 use super::queue::{Job, Work};
 use crate::error::{Error, ErrorKind};
 use crate::key::CacheKey;
-use crate::order::Write;
+use crate::order::WriteHere;
 use crate::runtime::host::drop_quietly;
 use crate::value::Stamp;
 
@@ -30,11 +30,11 @@ impl TierCore {
     /// Carries out the announced change of `write` here and now; gives it back if it has to go through the mailbox.
     pub(crate) fn settle_at_once(
         self: &Arc<Self>,
-        write: &Arc<Write>,
+        write: &mut WriteHere<'_>,
         change: Change,
     ) -> Result<Settled, Change> {
         let Some(port) = &self.port else { return Err(change) };
-        let (key, stamp) = (&write.key, write.stamp);
+        let (key, stamp) = (write.key, write.stamp);
         let Some(attempt) = self.begin_at_once(key, stamp) else { return Err(change) };
         let entry = match &change {
             Change::Set(entry) => Some(entry),
@@ -48,7 +48,7 @@ impl TierCore {
             return Ok(settled);
         }
         // It failed, or something has come between: as a job that was sent.
-        let (mutation, mut answer) = Mutation::new(self, write, change, self.runtime.now());
+        let (mutation, mut answer) = Mutation::new(self, &write.keep(), change, self.runtime.now());
         self.finish(Job { work: Work::Mutation(mutation), attempt }, settled);
         let unanswered = || Err(Error::new(ErrorKind::Restarted, "the change was not answered"));
         Ok(answer.try_recv().ok().flatten().unwrap_or_else(unanswered))

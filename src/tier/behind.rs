@@ -24,7 +24,7 @@ use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::observe::{EventKind, Outbox};
-use crate::order::Write;
+use crate::order::WriteHere;
 use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, BoxFuture, Instant, RuntimeHandle};
 use crate::value::Stamp;
@@ -93,6 +93,8 @@ pub struct WriteBehindInspection {
     pub waiting: usize,
     /// Whether a full queue would turn the next new key away.
     pub full: bool,
+    /// Whether a flush, or the shutdown, has everything sent without delay.
+    pub draining: bool,
     /// Dead letters that wait for their sink.
     pub letters_waiting: usize,
     /// Dead letters that the sink has taken.
@@ -173,8 +175,12 @@ impl TierCore {
 
     /// Takes the announced change of `write` into the queue here and now, without anything that would be needed to wait;
     /// gives it back if it is not as simple as that.
-    pub(crate) fn queue_at_once(self: &Arc<Self>, write: &Write, change: Change) -> Result<Settled, Change> {
-        let (key, stamp) = (&write.key, write.stamp);
+    pub(crate) fn queue_at_once(
+        self: &Arc<Self>,
+        write: &WriteHere<'_>,
+        change: Change,
+    ) -> Result<Settled, Change> {
+        let (key, stamp) = (write.key, write.stamp);
         // Nothing is drawn at random for what has not failed.
         let at = Moment { now: self.runtime.now(), wall: self.runtime.wall(), random: 0 };
         let queued = {
@@ -399,7 +405,8 @@ impl TierCore {
         let Some(behind) = &self.behind else { return };
         behind.wake.notify(usize::MAX);
         if self.pending() > 0 && !self.is_retired() && !behind.running.swap(true, Ordering::SeqCst) {
-            self.runtime.spawn(run(self.downgrade()));
+            // Made here: the task may be dropped without a turn.
+            self.runtime.spawn(run(Running { core: self.downgrade(), ended: false }));
         }
     }
 
@@ -544,6 +551,7 @@ impl TierCore {
             retrying: backlog.retries.len(),
             waiting: backlog.waiters,
             full: backlog.is_full(),
+            draining: behind.hurry.load(Ordering::Relaxed) > 0,
             letters_waiting,
             letters_delivered,
             letters_undelivered,
@@ -635,26 +643,34 @@ async fn wait_for_room(core: Arc<TierCore>, mutation: Mutation, until: Instant) 
     }
 }
 
-/// Should the task die of a panic, another one takes over.
-struct Running(Weak<TierCore>);
+/// Should the task die of a panic, another one takes over. Should its runtime drop it, the next write starts another.
+struct Running {
+    core: Weak<TierCore>,
+    /// It ended by itself, and has said so.
+    ended: bool,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Some(core) = self.0.upgrade()
+        if self.ended {
+            return;
+        }
+        if let Some(core) = self.core.upgrade()
             && let Some(behind) = &core.behind
         {
             behind.running.store(false, Ordering::SeqCst);
-            core.wake_behind();
+            // Not where the runtime has dropped it: that would drop the next one as well, and so on.
+            if std::thread::panicking() {
+                core.wake_behind();
+            }
         }
     }
 }
 
-async fn run(core: Weak<TierCore>) {
-    let _running = Running(Weak::clone(&core));
+async fn run(mut running: Running) {
     loop {
         let (runtime, until, wake) = {
-            let Some(core) = core.upgrade() else { return };
+            let Some(core) = running.core.upgrade() else { return };
             let Some(behind) = &core.behind else { return };
             let wake = behind.wake.listen();
             if core.pending() == 0 || core.is_retired() {
@@ -662,6 +678,7 @@ async fn run(core: Weak<TierCore>) {
                 // Something may have come between the look and the flag.
                 let none = core.pending() == 0 || core.is_retired();
                 if none || behind.running.swap(true, Ordering::SeqCst) {
+                    running.ended = true;
                     return;
                 }
             }

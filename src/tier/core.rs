@@ -31,6 +31,7 @@ use crate::order::Order;
 use crate::planted::{Plant, planted};
 use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, RuntimeHandle, panic_message};
+use crate::sync::Apart;
 use crate::value::{BackendLabel, DeleteStatus, Entry, Meta, Stamp};
 
 pub(crate) struct TierCore {
@@ -42,7 +43,7 @@ pub(crate) struct TierCore {
     pub(crate) options: TierOptions,
     pub(crate) runtime: RuntimeHandle,
     pub(crate) order: Arc<Order>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Apart<Counters>,
     pub(crate) events: Arc<Events>,
     pub(super) outbox: Arc<Outbox>,
     pub(crate) meter: TierMeter,
@@ -63,7 +64,7 @@ pub(crate) struct TierCore {
     pub(super) gate: Gate,
     /// Entries stamped at or before this are absent: what a bypassed tier may have missed.
     pub(super) hidden: AtomicU64,
-    pub(super) ledger: Mutex<Ledger>,
+    pub(super) ledger: Apart<Mutex<Ledger>>,
     pub(super) queue: Mutex<Queue>,
     /// Woken when the queue has room again.
     pub(super) room: AtomicWaker,
@@ -98,9 +99,10 @@ impl TierCore {
     ) -> Arc<Self> {
         let events = &telling.events;
         let outbox = Outbox::new(events, &tier.label);
-        let backlog = tier.write_behind.as_ref().map(|behind| {
-            Box::new(Backlog::new(&tier.label, &behind.options, tier.options.batch_keys))
-        });
+        let backlog = tier
+            .write_behind
+            .as_ref()
+            .map(|behind| Box::new(Backlog::new(&tier.label, &behind.options, tier.options.batch_keys)));
         let behind = tier.write_behind.map(|behind| Box::new(Behind::new(behind.options, runtime, &outbox)));
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
@@ -119,13 +121,17 @@ impl TierCore {
             label: tier.label,
             port: tier.backend.port(),
             holds: tier.backend.holds(),
-            ledger: Mutex::new(Ledger::new(tier.backend.port().is_some(), tier.backend.compares(), backlog)),
+            ledger: Apart(Mutex::new(Ledger::new(
+                tier.backend.port().is_some(),
+                tier.backend.compares(),
+                backlog,
+            ))),
             behind,
             backend: tier.backend,
             options: tier.options,
             runtime: runtime.clone(),
             order: Arc::clone(order),
-            counters: Counters::default(),
+            counters: Apart::default(),
             gate: Gate::open(),
             hidden: AtomicU64::new(0),
             queue: Mutex::default(),
@@ -308,7 +314,11 @@ impl TierCore {
     /// Stores an entry through the port, or removes the key.
     pub(super) fn write_port(&self, port: &dyn Port, key: &CacheKey, entry: Option<&Entry>) -> Settled {
         let Some(entry) = entry else { return contained(|| removed(port.remove(key))) };
-        Counters::add(&self.counters.bytes_written, entry.payload.weight() as u64);
+        let weight = entry.payload.weight();
+        if weight > 0 {
+            // Mostly nobody has weighed what stays in this process.
+            Counters::add(&self.counters.bytes_written, weight as u64);
+        }
         contained(|| {
             port.put(key.clone(), entry.clone());
             Settlement::Applied

@@ -247,9 +247,9 @@ impl Ledger {
         let most = if probing { 1 } else { backlog.batch_keys };
         let due = backlog.retries.range(..=(now, Seq::MAX)).map(|&(_, seq)| seq);
         let ripe = hurry || backlog.is_ripe(now);
-        let fresh = backlog.fresh.iter().map(|&(_, seq)| seq).filter(|_| ripe);
         let look = backlog.batch_keys.saturating_mul(LOOK_AHEAD);
-        let mut candidates: Vec<Seq> = due.take(look).chain(fresh.take(look)).collect();
+        let fresh = backlog.fresh.iter().map(|&(_, seq)| seq).take(if ripe { look } else { 0 });
+        let mut candidates: Vec<Seq> = due.take(look).chain(fresh).collect();
         if probing {
             // What has never failed alone says more of the store than what has, which may be the reason of its failures.
             candidates.sort_by_key(|seq| {

@@ -23,40 +23,55 @@ pub(super) fn mark(at: Timestamp, put: u16) -> u64 {
 /// A put enters its due time before its entry becomes visible in the map, and whoever takes an entry out of the map
 /// takes out its due time afterwards. So every entry that expires is in the index, and what is in the index beyond
 /// the entries are only mutations in progress: it cannot outgrow the map, however threads interleave.
+///
+/// In parts, by hash, which several threads seldom need at once, and whose trees are less deep.
 #[derive(Debug, Default)]
-pub(super) struct ExpiryIndex(Mutex<BTreeSet<Due>>);
+pub(super) struct ExpiryIndex([Part; PARTS]);
+
+/// A power of two.
+const PARTS: usize = 16;
+
+/// In a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Part(Mutex<BTreeSet<Due>>);
 
 impl ExpiryIndex {
     pub(super) fn insert(&self, due: Due) {
-        self.lock().insert(due);
+        self.part(due).lock().insert(due);
     }
 
     pub(super) fn remove(&self, due: impl IntoIterator<Item = Due>) {
-        let mut due = due.into_iter().peekable();
-        if due.peek().is_none() {
-            return;
-        }
-        let mut index = self.lock();
-        for at in due {
-            index.remove(&at);
+        for due in due {
+            self.part(due).lock().remove(&due);
         }
     }
 
-    /// Takes out up to `limit` of what is due at `now`, the earliest first.
+    /// Takes out up to `limit` of what is due at `now`, the earliest of each part first.
     pub(super) fn take_due(&self, now: Timestamp, limit: usize) -> Vec<Due> {
         let mut taken = Vec::new();
-        let mut index = self.lock();
-        while taken.len() < limit && index.first().is_some_and(|due| due.0 <= mark(now, u16::MAX)) {
-            taken.extend(index.pop_first());
+        for part in &self.0 {
+            let mut index = part.lock();
+            while taken.len() < limit && index.first().is_some_and(|due| due.0 <= mark(now, u16::MAX)) {
+                taken.extend(index.pop_first());
+            }
         }
         taken
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        self.0.iter().map(|part| part.lock().len()).sum()
     }
 
+    fn part(&self, due: Due) -> &Part {
+        // Bits in the middle: maps keyed by the same hash use those at either end.
+        let part = (due.1 >> 24) as usize;
+        &self.0[part % PARTS]
+    }
+}
+
+impl Part {
     fn lock(&self) -> MutexGuard<'_, BTreeSet<Due>> {
         // No user code runs under this lock, and a BTreeSet is whole after every operation.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
