@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::observe::{EventKind, Outbox};
 use crate::order::WriteHere;
+use crate::planted::{Plant, planted};
 use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, BoxFuture, Instant, RuntimeHandle};
 use crate::value::Stamp;
@@ -285,7 +286,7 @@ impl TierCore {
             self.tell(EventKind::JournalDamaged);
         }
         let at = self.moment();
-        for mut recovered in recovered {
+        for mut recovered in recovered.into_iter().filter(|_| !planted(Plant::JournalNotReplayed)) {
             self.order.clock.observe(recovered.stamp, at.wall);
             // Older than every write of this process, even if an earlier clock ran ahead.
             recovered.stamp = self.order.inherited(recovered.stamp);

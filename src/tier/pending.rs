@@ -551,7 +551,7 @@ impl Ledger {
             backlog.bury(key, pending, reason, wall);
         }
         let late = self.discard(key);
-        if let Some(backlog) = &mut self.backlog {
+        if let Some(backlog) = self.backlog.as_mut().filter(|_| !planted(Plant::LetterForgotten)) {
             // The journal keeps it until its letter was delivered.
             backlog.effects.settled.pop();
         }

@@ -60,7 +60,7 @@ impl Ledger {
             return;
         }
         let state = self.keys.entry(key.clone()).or_default();
-        let mut older = Vec::new();
+        let (mut older, mut forgets) = (Vec::new(), false);
         if let (Some(pending), Some(backlog), None) =
             (&mut state.pending, &mut self.backlog, &state.quarantine)
         {
@@ -72,6 +72,7 @@ impl Ledger {
             // It was acknowledged, and this is not: it stays queued, though it neither shows nor goes any more.
             backlog.unplace(pending);
             older = std::mem::take(&mut pending.late);
+            forgets = planted(Plant::RefusedForgetsAcknowledged);
         }
         state.settled = state.settled.max(stamp.time);
         // An attempt of this key that is still out may be applied as well.
@@ -111,6 +112,9 @@ impl Ledger {
             }
         }
         self.extend_late(key, older);
+        if forgets {
+            self.supersede(key);
+        }
     }
 
     /// What is pending of the key, if it is older than `stamp`, will never be brought to the store, nor what replaced it:

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::dead_letter::{DeadLetterSink, LogLetters};
 #[cfg(feature = "disk")]
-use super::journal::JournalSync;
+use super::journal::{JournalSync, Place};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where accepted writes are kept until the store has them.
@@ -18,7 +18,7 @@ pub(crate) enum Durability {
     Memory,
     /// In memory and in a journal.
     #[cfg(feature = "disk")]
-    Journal { dir: PathBuf, sync: JournalSync },
+    Journal { place: Place, sync: JournalSync },
 }
 
 /// What becomes of a write that finds the queue full. One whose key is queued already takes the older one's place.
@@ -137,7 +137,13 @@ impl WriteBehind {
     /// [`Overload::Reject`]; what is queued stays in memory and is applied all the same.
     #[cfg(feature = "disk")]
     pub fn journal(dir: impl Into<PathBuf>, sync: JournalSync) -> Self {
-        Self::new(Durability::Journal { dir: dir.into(), sync })
+        Self::new(Durability::Journal { place: Place::Directory(dir.into()), sync })
+    }
+
+    /// As [`journal`](Self::journal), in a log that a simulation can let crash.
+    #[cfg(all(feature = "disk", feature = "testing"))]
+    pub fn simulated(log: super::journal::SimulatedLog, sync: JournalSync) -> Self {
+        Self::new(Durability::Journal { place: Place::Simulated(log), sync })
     }
 
     /// Sets how many keys may be queued. Default: 100,000.
