@@ -122,7 +122,10 @@ impl Expected {
     async fn check(&self, numbers: &Region<u64, u64>, killed: u64) -> Option<Duration> {
         let mut oldest = None;
         for (key, operations) in &self.operations {
-            let found = numbers.get(key).await.map(|hit| *hit);
+            // A tier that could not be read would look like a loss.
+            let lookup = numbers.try_get(key).await.unwrap();
+            assert!(lookup.degraded.is_empty(), "key {key} could not be read: {:?}", lookup.degraded);
+            let found = lookup.hit.map(|hit| *hit);
             let matches = |(n, removes, _): &(u64, bool, Option<u64>)| match found {
                 Some(value) => !removes && value == *n,
                 None => *removes,

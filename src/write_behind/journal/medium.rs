@@ -7,6 +7,7 @@ use super::simulated::Opened;
 use super::store::{Batch, Found, Store};
 use super::{JournalReport, Place};
 use crate::error::Result;
+use crate::planted::{Plant, planted};
 
 /// Everything here blocks.
 pub(super) enum Medium {
@@ -16,20 +17,29 @@ pub(super) enum Medium {
 }
 
 impl Medium {
+    /// Opens it, with what it holds on the medium: a process that was killed may have left it written and not synced, and
+    /// from here on it shows.
+    ///
     /// # Errors
     /// As [`Store::open`].
     pub(super) fn open(place: &Place) -> Result<(Self, Found)> {
-        match place {
+        let (medium, mut found) = match place {
             Place::Directory(directory) => {
                 let (store, found) = Store::open(directory)?;
-                Ok((Self::Files(store), found))
+                (Self::Files(store), found)
             }
             #[cfg(feature = "testing")]
             Place::Simulated(log) => {
                 let (opened, found) = log.open();
-                Ok((Self::Simulated(opened), found))
+                (Self::Simulated(opened), found)
             }
-        }
+        };
+        let synced = found.records.is_empty()
+            || planted(Plant::OpensUnsynced)
+            || medium.commit(&Batch { sync: true, ..Batch::default() }).is_ok();
+        // As what was found elsewhere: it is written again, until that succeeds.
+        found.rewrite |= !synced;
+        Ok((medium, found))
     }
 
     /// # Errors

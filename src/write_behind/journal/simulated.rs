@@ -60,7 +60,6 @@ impl SimulatedLog {
     pub(super) fn open(&self) -> (Opened, Found) {
         let mut log = self.lock();
         log.opening += 1;
-        // As a file that is read has been written: what is found is as good as synced once this process syncs.
         let mut records = BTreeMap::new();
         let mut next = 1;
         for (key, record) in log.batches.iter().flatten() {
