@@ -114,6 +114,11 @@ mod behaviour {
                     what_gets_too_old_while_the_breaker_is_open_is_given_up
                     a_shutdown_drains
                     a_shutdown_with_the_store_away_hands_out_letters
+                    a_shutdown_tries_once_more_what_waits_to_be_tried_again
+                    a_flush_waits_for_what_was_written_anew_in_flight
+                    a_shutdown_waits_for_what_was_written_anew_in_flight
+                    what_was_accepted_behind_a_call_that_never_returns_is_sent_to_a_store_that_compares
+                    a_sink_that_panics_is_asked_once_a_letter
                     an_older_attempt_that_hangs_is_waited_for
                     a_failure_of_an_older_attempt_is_not_the_newer_change_s
                     a_call_whose_task_is_lost_is_tried_again

@@ -325,6 +325,11 @@ impl TierCore {
         if batch.is_empty() || self.port.is_some() {
             drop(call::Slot::writing_unsent(self));
             let sent = !batch.is_empty();
+            if !sent {
+                // Others may have found the slot taken meanwhile, and gone away: this is their turn.
+                while self.send_writes() {}
+                return lock(&self.ledger).next_due(hurry).is_some_and(|due| due <= now);
+            }
             for (sending, attempt) in batch {
                 self.carry_out(Job { work: Work::Behind(sending), attempt });
             }
@@ -407,7 +412,7 @@ impl TierCore {
         behind.wake.notify(usize::MAX);
         if self.pending() > 0 && !self.is_retired() && !behind.running.swap(true, Ordering::SeqCst) {
             // Made here: the task may be dropped without a turn.
-            self.runtime.spawn(run(Running { core: self.downgrade(), ended: false }));
+            self.runtime.spawn(run(Running { core: self.downgrade(), ended: false, working: false }));
         }
     }
 
@@ -429,18 +434,17 @@ impl TierCore {
             }
             None => now.after(LOOK),
         };
-        match aged {
-            Some(aged) if self.breaker.state() != BreakerState::Closed => until.min(aged),
-            _ => until,
-        }
+        aged.map_or(until, |aged| until.min(aged))
     }
 
-    /// While the breaker holds everything back, nothing fails either: what gets too old meanwhile is given up here.
+    /// What nothing can be sent of does not fail either: the breaker holds it back, or a call of its key that does not
+    /// return. What gets too old meanwhile is given up here.
     fn give_up_aged(self: &Arc<Self>) {
         let limited = self.behind.as_ref().is_some_and(|behind| behind.options.retry.age.is_some());
-        if limited && self.breaker.state() != BreakerState::Closed {
+        if limited {
             let at = self.moment();
-            self.with_ledger(|ledger, _| ledger.give_up_aged(at));
+            let closed = self.breaker.state() == BreakerState::Closed;
+            self.with_ledger(|ledger, _| ledger.give_up_aged(at, closed));
         }
     }
 
@@ -463,6 +467,14 @@ impl TierCore {
                 return;
             }
             left.await;
+        }
+    }
+
+    /// Tries once more what has failed, however long it was to wait: there is no later.
+    pub(crate) fn hasten_behind(self: &Arc<Self>) {
+        if self.behind.is_some() {
+            let now = self.runtime.now();
+            self.with_ledger(|ledger, _| ledger.hasten(now));
         }
     }
 
@@ -649,6 +661,8 @@ struct Running {
     core: Weak<TierCore>,
     /// It ended by itself, and has said so.
     ended: bool,
+    /// It has its turn: if it is dropped now, it has panicked.
+    working: bool,
 }
 
 impl Drop for Running {
@@ -660,8 +674,8 @@ impl Drop for Running {
             && let Some(behind) = &core.behind
         {
             behind.running.store(false, Ordering::SeqCst);
-            // Not where the runtime has dropped it: that would drop the next one as well, and so on.
-            if std::thread::panicking() {
+            // Not where the runtime has dropped it, perhaps in a panic of its own: it would drop the next one as well.
+            if self.working {
                 core.wake_behind();
             }
         }
@@ -683,8 +697,10 @@ async fn run(mut running: Running) {
                     return;
                 }
             }
+            running.working = true;
             core.give_up_aged();
             core.pump();
+            running.working = false;
             (core.runtime.clone(), core.drain_wait(), wake)
         };
         let _ = runtime.deadline(until, wake).await;

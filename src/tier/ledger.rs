@@ -358,6 +358,8 @@ impl Ledger {
             let error = timeout(&mutation);
             self.quarantine_mutation(mutation, error, done);
         }
+        // A newer change may be pending, which waited for what was out: no return of that will be told of any more.
+        self.unhold(key);
     }
 
     /// The announced mutation is gone unsettled: with a mailbox, an incarnation, or a cancelled caller.

@@ -293,6 +293,20 @@ impl Ledger {
         batch
     }
 
+    /// Has everything that is to be tried again tried now.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        let Some(backlog) = &mut self.backlog else { return };
+        let later: Vec<_> = backlog.retries.range((now, Seq::MAX)..).map(|&(_, seq)| seq).collect();
+        for seq in later {
+            let pending = backlog.order.get(&seq).and_then(|key| self.keys.get_mut(key)?.pending.as_mut());
+            if let Some(pending) = pending {
+                backlog.unplace(pending);
+                pending.due = now;
+                backlog.place(pending, Place::Retry);
+            }
+        }
+    }
+
     /// When there is something to send, as far as that depends on time.
     pub(super) fn next_due(&self, hurry: bool) -> Option<Instant> {
         let backlog = self.backlog.as_ref()?;
@@ -419,7 +433,8 @@ impl Ledger {
         // A newer one took its place meanwhile, which starts afresh.
         backlog.order.remove(&pending.seq);
         let old = (pending.accepted.0, pending.seq);
-        pending.seq = backlog.enter(key);
+        pending.seq = pending.next_seq.take().unwrap_or_else(|| backlog.reserve());
+        backlog.order.insert(pending.seq, key.clone());
         backlog.note_age(Some(old), Some((pending.accepted.0, pending.seq)));
         pending.since = pending.accepted.0;
         (pending.failures, pending.cap) = (0, backlog.batch_keys);
@@ -466,13 +481,18 @@ impl Ledger {
         }
     }
 
-    /// Gives up what is too old while nothing can be sent, but for what is on its way.
-    pub(super) fn give_up_aged(&mut self, at: Moment) {
+    /// Gives up what is too old, but for what is on its way. `only_held`: what may be sent is left to its attempts.
+    pub(super) fn give_up_aged(&mut self, at: Moment, only_held: bool) {
         let Some(backlog) = &self.backlog else { return };
         let aged: Vec<_> = backlog.aged(at.now).filter_map(|seq| backlog.order.get(&seq).cloned()).collect();
         for key in aged {
             let pending = self.keys.get(&key).and_then(|state| state.pending.as_ref());
-            if pending.is_some_and(|pending| !pending.is_out()) {
+            let given_up = |pending: &Box<Pending>| match pending.place {
+                Place::Out(_) => false,
+                Place::Held => true,
+                Place::Fresh | Place::Retry => !only_held,
+            };
+            if pending.is_some_and(given_up) {
                 self.give_up(&key, DeadReason::Age, at.wall);
             }
         }
@@ -672,6 +692,9 @@ impl Backlog {
         self.note_age(Some((pending.accepted.0, pending.seq)), Some((at.now, pending.seq)));
         (pending.stamp, pending.accepted) = (stamp, (at.now, at.wall));
         (pending.attempts, pending.error) = (0, None);
+        if pending.is_out() {
+            pending.next_seq = Some(self.reserve());
+        }
         if planted(Plant::PendingOvertakesLate) {
             pending.late.clear();
             let place = if pending.place == Place::Held { Place::Retry } else { pending.place };
@@ -696,6 +719,7 @@ impl Backlog {
             stamp,
             change,
             seq: self.enter(key),
+            next_seq: None,
             place: Place::Held,
             since: at.now,
             accepted: (at.now, at.wall),

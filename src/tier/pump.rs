@@ -125,7 +125,7 @@ impl TierCore {
         queue.take_reads(self.options.batch_keys)
     }
 
-    fn send_writes(self: &Arc<Self>) -> bool {
+    pub(super) fn send_writes(self: &Arc<Self>) -> bool {
         {
             let mut queue = lock(&self.queue);
             let full = queue.write_calls >= self.options.concurrency;

@@ -54,6 +54,8 @@ pub(super) struct State {
     dirty_since: Option<Instant>,
     /// Since when something that was acknowledged is not synced.
     unsynced_since: Option<Instant>,
+    /// The same of what is being synced.
+    syncing_since: Option<Instant>,
     /// Whether a change was put that is not written.
     put: bool,
     waiters: Vec<(WhenFull, Reply)>,
@@ -102,6 +104,7 @@ impl State {
             settled,
             dirty_since: None,
             unsynced_since: None,
+            syncing_since: None,
             put: false,
             waiters: Vec::new(),
             cleared: HashMap::new(),
@@ -179,6 +182,7 @@ impl State {
         self.put = false;
         self.owed &= !sync;
         let unsynced_since = if sync { self.unsynced_since.take() } else { None };
+        self.syncing_since = unsynced_since;
         let waiters = if sync { std::mem::take(&mut self.waiters) } else { Vec::new() };
         Taken { batch: Arc::new(Batch { changes, notes, sync }), waiters, unsynced_since }
     }
@@ -318,7 +322,8 @@ impl Shared {
     pub(super) fn status(&self) -> JournalStatus {
         let now = self.runtime.now();
         let state = self.lock();
-        let lag = state.unsynced_since.map_or(Duration::ZERO, |since| now.since(since));
+        let lag =
+            state.syncing_since.or(state.unsynced_since).map_or(Duration::ZERO, |since| now.since(since));
         JournalStatus {
             records: state.live.len(),
             bytes: state.bytes,
@@ -363,6 +368,7 @@ impl Shared {
         if taken.batch.sync {
             self.syncs.fetch_add(1, Ordering::Relaxed);
         }
+        self.lock().syncing_since = None;
         for (_, reply) in taken.waiters {
             // Its caller may have gone.
             let _ = reply.send(Ok(()));
@@ -378,6 +384,7 @@ impl Shared {
         dirty.extend(live.keys().cloned());
         state.settled.extend_from_slice(&taken.batch.notes.settled);
         state.unsynced_since = taken.unsynced_since.or(state.unsynced_since);
+        state.syncing_since = None;
         state.waiters.extend(taken.waiters);
         state.put = true;
         state.owed = true;
