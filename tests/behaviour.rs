@@ -104,6 +104,7 @@ mod behaviour {
                     what_a_refused_write_displaced_for_good_is_a_dead_letter
                     a_bypass_hands_out_what_refused_writes_displaced
                     a_shutdown_hands_out_what_a_refused_write_stands_before
+                    a_repair_that_never_succeeds_holds_up_no_flush
                     a_poison_entry_stands_alone_in_the_end
                     a_poison_key_among_many_delays_the_others_by_less_than_a_retry
                     a_store_away_for_longer_than_the_queue_holds

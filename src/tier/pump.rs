@@ -281,7 +281,15 @@ impl TierCore {
             }
             Work::Repair(repair) => {
                 self.count_repair(result.is_ok());
-                self.with_ledger(|ledger, _| ledger.repaired(&repair.key, attempt, result.is_ok()));
+                let away =
+                    |error: &Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
+                let failed = result.as_ref().err().map(|error| (!away(error), self.moment()));
+                self.with_ledger(|ledger, _| {
+                    ledger.repaired(&repair.key, attempt, result.is_ok());
+                    if let Some((own, at)) = failed {
+                        ledger.repair_failed(&repair.key, own, at);
+                    }
+                });
                 None
             }
             Work::Behind(sending) => {
@@ -307,7 +315,11 @@ impl TierCore {
             }
             Work::Repair(repair) => {
                 self.count_repair(false);
-                self.with_ledger(|ledger, _| ledger.repair_overdue(&repair.key, attempt));
+                let at = self.moment();
+                self.with_ledger(|ledger, _| {
+                    ledger.repair_overdue(&repair.key, attempt);
+                    ledger.repair_failed(&repair.key, false, at);
+                });
             }
             Work::Behind(sending) => {
                 let at = self.moment();

@@ -430,6 +430,23 @@ pub(crate) async fn a_shutdown_hands_out_what_a_refused_write_stands_before(worl
     assert!(letters.iter().any(|letter| letter.key == blobs.key(&1)), "{letters:?}");
 }
 
+pub(crate) async fn a_repair_that_never_succeeds_holds_up_no_flush(world: World) {
+    let retry = Retry::default().attempts(3).backoff(Duration::from_millis(5), Duration::from_millis(5));
+    let bench = Bench::new(world, patient().bytes(1_000).overload(Overload::Reject).retry(retry)).await;
+    let blobs = overweight(&bench, 900).await;
+    bench.cache.flush(Duration::from_secs(60)).await.unwrap();
+    let queue = bench.queue();
+    assert_eq!((queue.queued, queue.counts.dead), (0, 2), "{queue:?}");
+    bench.world.until("the letters come", || bench.letters.letters().len() == 2).await;
+    let letters = bench.letters.letters();
+    let displaced = letters.iter().find(|letter| letter.key == blobs.key(&1)).unwrap();
+    assert_eq!((displaced.reason, displaced.attempts), (DeadReason::Displaced, 3));
+    bench.plan.heal();
+    let repaired = || bench.cache.inspect().tier("store").unwrap().quarantined == 0;
+    bench.world.until("the newer one is repaired all the same", repaired).await;
+    assert_eq!(blob(&bench, &blobs, 1).await, Some(3));
+}
+
 pub(crate) async fn a_poison_entry_stands_alone_in_the_end(world: World) {
     let retry = Retry::default().attempts(2).backoff(Duration::from_millis(5), Duration::from_millis(5));
     let bench = Bench::new(world, patient().batch_keys(64).retry(retry)).await;

@@ -47,13 +47,19 @@ impl ExpiryIndex {
         }
     }
 
-    /// Takes out up to `limit` of what is due at `now`, the earliest of each part first.
+    /// Takes out up to `limit` of what is due at `now`, the earliest first.
     pub(super) fn take_due(&self, now: Timestamp, limit: usize) -> Vec<Due> {
+        // All at once, always in this order; puts need one at a time.
+        let mut parts: Vec<_> = self.0.iter().map(Part::lock).collect();
         let mut taken = Vec::new();
-        for part in &self.0 {
-            let mut index = part.lock();
-            while taken.len() < limit && index.first().is_some_and(|due| due.0 <= mark(now, u16::MAX)) {
-                taken.extend(index.pop_first());
+        while taken.len() < limit {
+            let earliest =
+                parts.iter_mut().min_by_key(|part| part.first().copied().unwrap_or((u64::MAX, u64::MAX)));
+            match earliest {
+                Some(part) if part.first().is_some_and(|due| due.0 <= mark(now, u16::MAX)) => {
+                    taken.extend(part.pop_first());
+                }
+                _ => break,
             }
         }
         taken

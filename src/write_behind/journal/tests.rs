@@ -1,5 +1,6 @@
 //! The journal on real files, on a runtime of plain threads.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Condvar, LazyLock};
 
