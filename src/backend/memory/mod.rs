@@ -10,7 +10,6 @@
 //! ```
 
 mod expiry;
-mod slot;
 mod store;
 #[cfg(test)]
 mod tests;
