@@ -8,17 +8,18 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::backend::Scope;
-use crate::codec::{CodecOptions, value_type};
+use crate::codec::{CodecOptions, ValueType, value_type};
 use crate::composition::{
     Compose, Composition, Engine, EngineOptions, ReadPolicy, RefillPolicy, ShutdownReport, WritePolicy,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::hit::{Hit, Lookup};
-use crate::key::CacheKey;
+use crate::key::{CacheKey, KeyHash};
 use crate::observe::{CAPACITY, EventStream, Health, HotKey, Inspection, RegionMeter};
 use crate::region::RegionBuilder;
 use crate::runtime::RuntimeHandle;
@@ -45,8 +46,8 @@ pub struct Cache {
 struct Inner {
     engine: Arc<Engine>,
     regions: Mutex<HashMap<Arc<str>, Known>>,
-    /// Types written under keys made by hand, and whether the first value of each was found to read back.
-    checked: Mutex<HashMap<TypeId, Arc<AtomicBool>>>,
+    /// The engine as each type sees it that goes by keys made by hand.
+    stores: ArcSwap<HashMap<TypeId, Arc<Store>, KeyHash>>,
     /// Counts what goes by keys made by hand.
     untyped: Arc<RegionMeter>,
 }
@@ -96,7 +97,7 @@ impl Cache {
     fn on(engine: Arc<Engine>) -> Self {
         let untyped = engine.telling.meter.region("(by key)");
         Self {
-            inner: Arc::new(Inner { engine, regions: Mutex::default(), checked: Mutex::default(), untyped }),
+            inner: Arc::new(Inner { engine, regions: Mutex::default(), stores: ArcSwap::default(), untyped }),
         }
     }
 
@@ -140,7 +141,7 @@ impl Cache {
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.checking_store::<T>().set(key, Arc::new(value), ttl).await
+        self.store::<T>().set(key, Arc::new(value), ttl).await
     }
 
     /// Stores an entry with the stamps it comes with.
@@ -148,7 +149,7 @@ impl Cache {
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.checking_store::<T>().set_value(key, value).await
+        self.store::<T>().set_value(key, value).await
     }
 
     /// Removes an entry from every tier, and says how many of them had it.
@@ -313,23 +314,25 @@ impl Cache {
         &self.inner.engine
     }
 
-    fn store<T>(&self) -> Store
+    fn store<T>(&self) -> Arc<Store>
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        let shared = Shared { checked: Arc::default(), meter: Arc::clone(&self.inner.untyped) };
-        Store { engine: Arc::clone(&self.inner.engine), ty: value_type::<T>(), shared }
+        let known = self.inner.stores.load().get(&TypeId::of::<T>()).cloned();
+        known.unwrap_or_else(|| self.new_store(TypeId::of::<T>(), value_type::<T>()))
     }
 
-    /// As [`store`](Self::store), remembering which types were found to read back.
-    fn checking_store<T>(&self) -> Store
-    where
-        T: Serialize + DeserializeOwned + Send + Sync + 'static,
-    {
-        let mut checked = self.inner.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        let checked = Arc::clone(checked.entry(TypeId::of::<T>()).or_default());
-        let shared = Shared { checked, meter: Arc::clone(&self.inner.untyped) };
-        Store { shared, ..self.store::<T>() }
+    #[cold]
+    fn new_store(&self, id: TypeId, ty: Arc<dyn ValueType>) -> Arc<Store> {
+        let shared = Shared { checked: Arc::default(), meter: Arc::clone(&self.inner.untyped) };
+        let store = Arc::new(Store { engine: Arc::clone(&self.inner.engine), ty, shared });
+        self.inner.stores.rcu(|stores| {
+            let mut stores = HashMap::clone(stores);
+            // Another thread may have been first.
+            stores.entry(id).or_insert_with(|| Arc::clone(&store));
+            stores
+        });
+        self.inner.stores.load().get(&id).cloned().unwrap_or(store)
     }
 
     /// Registers a region; returns what all openings of it share.

@@ -75,7 +75,11 @@ impl Runs {
             self.0.insert((0, 0), run);
             return self.insert(due);
         };
-        let Err(place) = run.binary_search(&due) else { return };
+        let place = match run.back() {
+            Some(last) if *last < due => Err(run.len()),
+            _ => run.binary_search(&due),
+        };
+        let Err(place) = place else { return };
         if run.len() < RUN {
             run.insert(place, due);
             return;
@@ -98,7 +102,8 @@ impl Runs {
 
     fn remove(&mut self, due: Due) {
         let Some((&bound, run)) = self.0.range_mut(..=due).next_back() else { return };
-        if let Ok(place) = run.binary_search(&due) {
+        let place = if run.front() == Some(&due) { Ok(0) } else { run.binary_search(&due) };
+        if let Ok(place) = place {
             run.remove(place);
             if run.is_empty() {
                 self.0.remove(&bound);
