@@ -46,7 +46,7 @@ fn cpu(times: &[(Duration, Duration)]) -> Duration {
 /// On a machine that is busy with other work the second thread finds no second processor: the line of the processor time
 /// counts only while the threads really ran, and so shows only what they cost each other. What they cost each other is
 /// that both write the lock's and the value's line of the same entries: the other lines show the same threads with half
-/// of the entries each, and a bare map read by both.
+/// of the entries each, a bare map read by both, and nothing but the reference counts.
 fn scale(setting: &Setting) -> Outcome {
     let runtime = micro::runtime();
     let ours = runtime.block_on(Warm::<Account>::new());
@@ -70,6 +70,14 @@ fn scale(setting: &Setting) -> Outcome {
             assert_eq!(value.expect("a hit").id(), id);
         }
     };
+    let values: Vec<_> = (0..ENTRIES).map(|id| Arc::new(Account::of(id))).collect();
+    let counts = |numbers: std::ops::Range<u64>| {
+        for n in numbers {
+            let id = n % ENTRIES;
+            let value = Arc::clone(black_box(&values[id as usize]));
+            assert_eq!(value.id(), id);
+        }
+    };
     // Half the entries apart: the threads meet at entries, and do not march in step.
     let half = |thread: u64| thread * ENTRIES / 2;
     let all = |threads, operations| round(threads, operations, half, |numbers| hits(numbers, ENTRIES, 0));
@@ -85,6 +93,7 @@ fn scale(setting: &Setting) -> Outcome {
         )
     };
     let of_bare = |threads, operations| round(threads, operations, half, bare_hits);
+    let of_counts = |threads, operations| round(threads, operations, half, counts);
     let sides = Contest::new(setting, Unit::PerSecond)
         .timed("2-threads", |operations| wall(&all(2, operations)))
         .timed("1-thread", |operations| wall(&all(1, operations)))
@@ -94,6 +103,8 @@ fn scale(setting: &Setting) -> Outcome {
         .timed("1-thread-half", |operations| wall(&own_half(1, operations)))
         .timed("2-threads-bare-quick_cache", |operations| wall(&of_bare(2, operations)))
         .timed("1-thread-bare-quick_cache", |operations| wall(&of_bare(1, operations)))
+        .timed("2-threads-reference-counts", |operations| wall(&of_counts(2, operations)))
+        .timed("1-thread-reference-counts", |operations| wall(&of_counts(1, operations)))
         .run();
     runtime.block_on(own::shutdown(&ours.cache));
     let mut comparisons = vec![Comparison::new("hit_scale", Unit::PerSecond, 1.7, &sides[0], &sides[1])];
