@@ -143,7 +143,7 @@ const RESIDUAL: Duration = Duration::from_secs(30);
 ///
 /// # Permissions
 ///
-/// An ACL user needs `~namespace:*` and the commands `mget get set unlink getrange eval evalsha scan hset hget hlen hexists
+/// An ACL user needs `~namespace:*` and the commands `mget get set mset pexpireat unlink getrange eval evalsha scan hset hget hlen hexists
 /// hvals hgetall del time ping`; in another database than 0 `select`, with sentinels `role`, in a cluster
 /// `cluster|slots` and `asking`, for plain values `pttl`; for the backplane `publish`, `subscribe` and its channel,
 /// `&namespace:!backplane`.
