@@ -13,9 +13,10 @@ use super::message::{Fill, Mutation, ReadOp, Settlement};
 use super::queue::{Job, Readers, Work};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
+use crate::observe::trace::Caller;
 use crate::planted::{Plant, planted};
 use crate::runtime::host::drop_quietly;
-use crate::value::Stamp;
+use crate::value::{Entry, Stamp};
 
 /// A caller on its way into the queue. Given up on drop: a panic on the way must not keep a shutdown waiting.
 struct Entering<'a>(&'a TierCore);
@@ -23,6 +24,32 @@ struct Entering<'a>(&'a TierCore);
 impl Drop for Entering<'_> {
     fn drop(&mut self) {
         lock(&self.0.queue).entering -= 1;
+    }
+}
+
+/// Those who wait for a call that is on its way; their deadlines pass meanwhile. Dropped, they are told that it is not
+/// coming back.
+pub(super) struct Asked {
+    core: Arc<TierCore>,
+    call: u64,
+}
+
+impl Asked {
+    /// Answers them, in the order of the call's keys.
+    pub(super) fn answer(self, results: Vec<Result<Option<Entry>>>) {
+        for (readers, result) in self.take().into_iter().zip(results) {
+            readers.answer(result);
+        }
+    }
+
+    fn take(&self) -> Vec<Readers> {
+        lock(&self.core.queue).asked(self.call)
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        drop(self.take());
     }
 }
 
@@ -44,17 +71,23 @@ impl TierCore {
     }
 
     /// Takes a read in its caller's own task, without a message; gives it back where there is no room for it, so that
-    /// it waits in the mailbox like others. To be called while nothing waits there. Reads need no actor: should it
+    /// it waits in the mailbox like others. Taken, it is answered by its deadline. To be called while nothing waits
+    /// there. Reads need no actor: should it
     /// restart now, the next incarnation finds the queue as it is.
     pub(crate) fn read_at_once(self: &Arc<Self>, read: ReadOp) -> Option<ReadOp> {
         let limit = self.room_limit();
-        let pushed = {
+        let (pushed, unwatched) = {
             let mut queue = lock(&self.queue);
             if !queue.open || queue.len() >= limit {
                 return Some(read);
             }
-            queue.push_read(read)
+            let unwatched = (!queue.watched).then_some(read.deadline);
+            queue.watched = true;
+            (queue.push_read(read), unwatched)
         };
+        if let Some(deadline) = unwatched {
+            self.watch_reads(deadline);
+        }
         self.queued_read(pushed);
         while self.send_reads() {}
         None
@@ -107,16 +140,18 @@ impl TierCore {
         true
     }
 
-    /// What the call that is starting reads. If more waits, the next call starts.
-    pub(super) fn take_reads(self: &Arc<Self>) -> (Vec<CacheKey>, Vec<Readers>) {
-        let batch = self.starting_reads();
-        if !batch.0.is_empty() {
+    /// What the call that is starting reads, on whose behalf, and who waits. If more waits, the next call starts.
+    pub(super) fn take_reads(self: &Arc<Self>) -> (Vec<CacheKey>, Vec<Caller>, Asked) {
+        let (keys, readers) = self.starting_reads();
+        if !keys.is_empty() {
             Counters::one(&self.counters.read_calls);
-            Counters::add(&self.counters.read_keys, batch.0.len() as u64);
+            Counters::add(&self.counters.read_keys, keys.len() as u64);
         }
+        let callers = readers.iter().flat_map(Readers::iter).map(|reader| reader.caller.clone()).collect();
+        let call = lock(&self.queue).ask(readers);
         while self.send_reads() {}
         self.room.wake();
-        batch
+        (keys, callers, Asked { core: Arc::clone(self), call })
     }
 
     fn starting_reads(&self) -> (Vec<CacheKey>, Vec<Readers>) {
