@@ -62,7 +62,11 @@ impl Engine {
         }
         let ty = ty();
         // Boxed, so that a hit does not carry the state of what waits.
-        let found = Box::pin(self.find(key, ty.borrow())).await;
+        let found = if self.asks_last() {
+            Box::pin(self.find(key, ty.borrow())).await
+        } else {
+            Box::pin(self.read(key, ty.borrow())).await.found
+        };
         meter.read(found.is_some(), began, &self.runtime);
         found.and_then(|found| self.hit(found))
     }

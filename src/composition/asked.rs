@@ -34,6 +34,11 @@ enum Taken {
 }
 
 impl Engine {
+    /// Whether the last tier is behind calls.
+    pub(crate) fn asks_last(&self) -> bool {
+        self.cores.last().is_some_and(|core| core.port.is_none())
+    }
+
     /// What the tiers have of a key, for a caller who does not ask why they have nothing.
     pub(crate) async fn find(&self, key: &CacheKey, ty: &Arc<dyn ValueType>) -> Option<Found> {
         trace::read(key, async {

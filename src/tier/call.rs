@@ -234,9 +234,7 @@ pub(super) async fn write(mut slot: Slot, mut batch: Batch, pass: Admission) {
             }
             record(&core, pass, judged(batch.jobs(), &results));
             slot.leave();
-            for (job, result) in batch.jobs.by_ref().zip(results) {
-                core.finish(job, result);
-            }
+            core.finish_all(batch.jobs.by_ref().zip(results));
         }
         Either::Left((Err(panic), _)) => {
             let error = backend_panic(&panic_message(&*panic));
