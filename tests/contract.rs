@@ -67,6 +67,10 @@ mod map {
     tierkeep::backend_contract!(|case| super::on_smol(case, tierkeep_sim::MapBackend::new()));
 }
 
+mod comparing_map {
+    tierkeep::backend_contract!(|case| super::on_smol(case, tierkeep_sim::MapBackend::comparing()));
+}
+
 mod behind_pointers {
     use std::sync::Arc;
 
