@@ -51,7 +51,7 @@ fn a_rotated_password_needs_no_restart() {
 
 #[test]
 fn a_namespace_is_all_that_a_user_needs_to_be_allowed() {
-    let rules = "on >pass ~n:* +mget +get +set +unlink +getrange +eval +evalsha +scan +hset +hget +hlen \
+    let rules = "on >pass ~n:* +mget +get +set +mset +pexpireat +unlink +getrange +eval +evalsha +scan +hset +hget +hlen \
                  +hexists +hvals +hgetall +del +time +ping +select";
     let server = RedisServer::builder().user("narrow", rules).start().unwrap();
     let redis = works(builder(&server, "n").credentials(Credentials::user("narrow", "pass")).database(1));
