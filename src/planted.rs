@@ -88,8 +88,6 @@ pub enum Plant {
     JournalAcksUnsynced,
     /// What a journal holds is not pending after a restart.
     JournalNotReplayed,
-    /// A journal does not sync what an earlier process left written.
-    OpensUnsynced,
     /// A journal forgets a dead letter before its sink has it.
     LetterForgotten,
 }
@@ -108,11 +106,10 @@ impl Plant {
     ];
 
     /// Those of journals, which an exploration of restarts can notice.
-    pub const JOURNAL: [Self; 5] = [
+    pub const JOURNAL: [Self; 4] = [
         Self::RefusedForgetsAcknowledged,
         Self::JournalAcksUnsynced,
         Self::JournalNotReplayed,
-        Self::OpensUnsynced,
         Self::LetterForgotten,
     ];
 

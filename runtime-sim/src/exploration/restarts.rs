@@ -54,6 +54,9 @@ struct Write {
     acknowledged: Option<Timestamp>,
 }
 
+/// A number, and what makes it larger or smaller.
+type Value = (u64, Vec<u8>);
+
 /// What outlives a process.
 struct World {
     seed: u64,
@@ -73,10 +76,18 @@ struct World {
 #[derive(Clone, Default)]
 struct Letters(Arc<Mutex<Vec<DeadLetter>>>);
 
+/// One process's way to them: it takes its time.
+struct Slow {
+    letters: Letters,
+    runtime: RuntimeHandle,
+    most: Duration,
+}
+
 #[async_trait]
-impl DeadLetterSink for Letters {
+impl DeadLetterSink for Slow {
     async fn deliver(&self, letter: &DeadLetter) -> BackendResult<()> {
-        lock(&self.0).push(letter.clone());
+        self.runtime.sleep(self.most).await;
+        lock(&self.letters.0).push(letter.clone());
         Ok(())
     }
 }
@@ -127,7 +138,7 @@ impl World {
         for (fault, rate) in rates {
             faults.rate(fault, rate * severity);
         }
-        let behind = self.behind();
+        let behind = self.behind(&runtime);
         let life = millis(&mut self.rng, 1, 300);
         let full_disk = chance(&mut self.rng, 0.2).then(|| u32::try_from(1 + self.rng.below(3)).unwrap_or(1));
         let power = chance(&mut self.rng, 0.5);
@@ -169,7 +180,12 @@ impl World {
     fn rest(&mut self, process: u64) {
         let sim = self.sim(process);
         let runtime = RuntimeHandle::new(sim.runtime());
-        let behind = self.behind().entries(1000).overload(Overload::Reject).retry(Retry::default());
+        let behind = self
+            .behind(&runtime)
+            .entries(1000)
+            .bytes(1 << 20)
+            .overload(Overload::Reject)
+            .retry(Retry::default());
         let ended = sim.block_on(async {
             let cache = open(&runtime, tier(Tier::new(self.store.clone())).write_behind(behind)).await;
             let region = numbers(&cache);
@@ -207,29 +223,32 @@ impl World {
         }
     }
 
-    fn behind(&mut self) -> WriteBehind {
+    fn behind(&mut self, runtime: &RuntimeHandle) -> WriteBehind {
         let rng = &mut self.rng;
+        let most = millis(rng, 0, 50);
+        let sink = Slow { letters: self.letters.clone(), runtime: runtime.clone(), most };
         let first = Duration::from_micros(500 + rng.below(5_000));
         let retry = Retry::default().backoff(first, first * 8).attempts([1, 4, 1000, 1000][rng.index(4)]);
         let block = Overload::Block(millis(rng, 1, 30));
         WriteBehind::simulated(self.log.clone(), self.sync)
             .entries([1, 2, 100, 100][rng.index(4)])
+            .bytes([300, 600, 1 << 20][rng.index(3)])
             .overload([block, Overload::Reject, Overload::WriteThrough, Overload::DropOldest][rng.index(4)])
             .batch_keys([1, 2, 8][rng.index(3)])
             .max_delay([Duration::ZERO, millis(rng, 1, 60)][rng.index(2)])
             .retry(retry)
-            .dead_letters(self.letters.clone())
+            .dead_letters(sink)
     }
 
     /// Compares every key with what was acknowledged; from here on what is there is what was written last.
-    async fn check(&mut self, cache: &Cache, region: &Region<u64, u64>, when: &str) {
+    async fn check(&mut self, cache: &Cache, region: &Region<Value, u64>, when: &str) {
         let queue = cache.inspect().tiers.get(1).and_then(|tier| tier.write_behind.clone());
         self.result.recovered += queue.map_or(0, |queue| queue.counts.recovered);
         let dead: BTreeSet<_> = lock(&self.letters.0).iter().map(|letter| letter.key.clone()).collect();
         let keys: Vec<_> = lock(&self.writes).keys().copied().collect();
         for key in keys {
             let found = match region.try_get(&key).await {
-                Ok(lookup) if lookup.degraded.is_empty() => lookup.hit.map(|hit| *hit),
+                Ok(lookup) if lookup.degraded.is_empty() => lookup.hit.map(|hit| hit.0),
                 other => {
                     self.result.violations.push(format!("{when}: key {key} cannot be read: {other:?}"));
                     continue;
@@ -289,8 +308,9 @@ fn rebase(writes: &mut Vec<Write>, found: Option<u64>, durable: bool) {
         writes.drain(..last);
         return;
     }
-    let first = match writes.iter().rposition(|write| write.leaves(found)) {
-        Some(last) => last + 1,
+    // Values differ, but any of the removals may be the one that was found.
+    let first = match writes.iter().position(|write| write.leaves(found)) {
+        Some(first) => first + 1,
         None => 0,
     };
     let base = Write { n: found.unwrap_or_default(), removes: found.is_none(), acknowledged: None };
@@ -320,7 +340,7 @@ async fn open(runtime: &RuntimeHandle, tier: Tier) -> Cache {
     cache.unwrap_or_else(|error| unreachable!("the cache is well built: {error}"))
 }
 
-fn numbers(cache: &Cache) -> Region<u64, u64> {
+fn numbers(cache: &Cache) -> Region<Value, u64> {
     let region = cache.region("n").no_expiry().build();
     region.unwrap_or_else(|error| unreachable!("the region is well built: {error}"))
 }
@@ -328,7 +348,7 @@ fn numbers(cache: &Cache) -> Region<u64, u64> {
 /// Writes its own keys, one after the other, for ever.
 async fn write(
     runtime: RuntimeHandle,
-    region: Region<u64, u64>,
+    region: Region<Value, u64>,
     writes: Arc<Mutex<BTreeMap<u64, Vec<Write>>>>,
     writer: u64,
     draw: u64,
@@ -340,7 +360,7 @@ async fn write(
         lock(&writes).entry(key).or_default().push(Write { n, removes, acknowledged: None });
         let done = match removes {
             true => region.remove(&key).await.map(drop),
-            false => region.set(&key, n).await,
+            false => region.set(&key, (n, vec![0; rng.index(300)])).await,
         };
         if done.is_ok()
             && let Some(write) = lock(&writes).get_mut(&key).and_then(|writes| writes.last_mut())

@@ -17,9 +17,12 @@ use crate::key::CacheKey;
 #[derive(Debug, Clone, Default)]
 pub struct SimulatedLog(Arc<Mutex<Log>>);
 
+/// A key with its record and the number of that, or `None`: it is forgotten.
+type Changed = (CacheKey, Option<(u64, Record)>);
+
 #[derive(Debug, Default)]
 struct Log {
-    batches: Vec<Vec<(CacheKey, Option<(u64, Record)>)>>,
+    batches: Vec<Vec<Changed>>,
     /// How many of them are synced.
     synced: usize,
     /// Which opening may write.
