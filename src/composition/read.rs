@@ -266,6 +266,10 @@ impl Engine {
             return Err(Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again"));
         }
         let began = Began::now(&self.runtime);
+        if let Some(result) = tier.core.read_in_place(key) {
+            tier.core.meter.read(began, &self.runtime);
+            return result;
+        }
         let (read, answer) = ReadOp::new(key.clone());
         // What waits in the mailbox came first.
         let read = if tier.address.is_empty() { tier.core.read_at_once(read) } else { Some(read) };

@@ -75,7 +75,10 @@ impl TierCore {
         let entering = Entering(self);
         self.arrive(mutation);
         drop(entering);
-        while self.send_writes() {}
+        let mut sent = self.send_writes_here(self.immediate);
+        while sent {
+            sent = self.send_writes();
+        }
         None
     }
 
@@ -126,6 +129,12 @@ impl TierCore {
     }
 
     fn send_writes(self: &Arc<Self>) -> bool {
+        // In a task also where the store answers at once: this may be the end of another call, and they must not pile up.
+        self.send_writes_here(false)
+    }
+
+    /// `here`: the call is begun by the caller, and goes on in a task if it is not over then.
+    fn send_writes_here(self: &Arc<Self>, here: bool) -> bool {
         {
             let mut queue = lock(&self.queue);
             let full = queue.write_calls >= self.options.concurrency;
@@ -136,7 +145,10 @@ impl TierCore {
             queue.writes_starting = true;
         }
         match self.admit() {
-            Ok(pass) => self.runtime.detach(call::write_queued(call::Slot::writing_queued(self), pass)),
+            Ok(pass) => {
+                let call = call::write_queued(call::Slot::writing_queued(self), pass);
+                if here { self.runtime.begin(call) } else { self.runtime.detach(call) }
+            }
             Err(error) => {
                 let batch = self.starting_writes();
                 drop(call::Slot::writing_unsent(self));
@@ -346,7 +358,8 @@ impl TierCore {
     }
 
     pub(super) fn call_began(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        // SeqCst: a call that a caller begins is counted before it looks whether it may, and the other way round here.
+        self.calls.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn call_ended(&self) {
