@@ -13,6 +13,7 @@ trap 'rm -rf "$scratch"' EXIT
 log="$scratch/tests.log"
 : >"$log"
 tests_failed=0
+target="${CARGO_TARGET_DIR:-$PWD/target}"
 
 # Runs a step, and says what it is and how long it took. The first step that fails ends the run; tests are counted.
 step() {
@@ -185,19 +186,15 @@ shared_redis_example() {
 }
 
 # Crates of their own: loom's types stand in for the standard library's in files of the engine, and the fuzz targets are
-# for cargo-fuzz on nightly. They are built in the one target directory all the same.
+# for cargo-fuzz on nightly. They are built in the one target directory all the same, and share what they depend on.
 order_models() {
-    local target
-    target="${CARGO_TARGET_DIR:-$PWD/target}"
-    (cd models && CARGO_TARGET_DIR="$target/models" cargo run -q --release) >"$scratch/models.out" 2>&1 ||
+    (cd models && CARGO_TARGET_DIR="$target" cargo run -q --release) >"$scratch/models.out" 2>&1 ||
         { cat "$scratch/models.out" && return 1; }
     tail -n 1 "$scratch/models.out"
 }
 
 fuzz_targets() {
-    local target
-    target="${CARGO_TARGET_DIR:-$PWD/target}"
-    (cd fuzz && cargo fmt --check && CARGO_TARGET_DIR="$target/fuzz" cargo check -q --bins) || return 1
+    (cd fuzz && cargo fmt --check && CARGO_TARGET_DIR="$target" cargo check -q --bins) || return 1
     (cd models && cargo fmt --check)
 }
 

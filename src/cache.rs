@@ -1,37 +1,33 @@
 //! The cache as an application holds it.
 
+mod builder;
+
+pub use builder::CacheBuilder;
+
 use std::any::TypeId;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::backend::Scope;
-use crate::codec::{CodecOptions, value_type};
-use crate::composition::{
-    Compose, Composition, Engine, EngineOptions, ReadPolicy, RefillPolicy, ShutdownReport, WritePolicy,
-};
+use crate::codec::{ValueType, value_type};
+use crate::composition::{Composition, Engine, EngineOptions, ShutdownReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hit::{Hit, Lookup};
-use crate::key::CacheKey;
+use crate::key::{CacheKey, KeyHash};
 use crate::observe::{CAPACITY, EventStream, Health, HotKey, Inspection, RegionMeter};
 use crate::region::RegionBuilder;
 use crate::runtime::RuntimeHandle;
 use crate::store::Store;
 use crate::value::{CacheValue, DeleteStatus};
 use crate::write_behind::{DeadLetter, Redriven};
-
-/// How long tiers above a shared one keep an entry that another process may have replaced, unless they say otherwise.
-const SHARED_CAP: Duration = Duration::from_secs(30);
-
-/// The same where other processes tell what they write.
-#[cfg(feature = "backplane")]
-const TOLD_CAP: Duration = Duration::from_secs(300);
 
 /// Several tiers as one cache. Cheap to clone; all clones are the same cache.
 ///
@@ -45,8 +41,8 @@ pub struct Cache {
 struct Inner {
     engine: Arc<Engine>,
     regions: Mutex<HashMap<Arc<str>, Known>>,
-    /// Types written under keys made by hand, and whether the first value of each was found to read back.
-    checked: Mutex<HashMap<TypeId, Arc<AtomicBool>>>,
+    /// The engine as each type sees it that goes by keys made by hand.
+    stores: ArcSwap<HashMap<TypeId, Arc<Store>, KeyHash>>,
     /// Counts what goes by keys made by hand.
     untyped: Arc<RegionMeter>,
 }
@@ -66,14 +62,6 @@ pub(crate) struct Shared {
     /// Whether the first value written was found to read back.
     pub(crate) checked: Arc<AtomicBool>,
     pub(crate) meter: Arc<RegionMeter>,
-}
-
-/// Builds a [`Cache`].
-#[derive(Debug)]
-pub struct CacheBuilder {
-    runtime: RuntimeHandle,
-    composition: Composition,
-    options: EngineOptions,
 }
 
 impl Cache {
@@ -96,7 +84,7 @@ impl Cache {
     fn on(engine: Arc<Engine>) -> Self {
         let untyped = engine.telling.meter.region("(by key)");
         Self {
-            inner: Arc::new(Inner { engine, regions: Mutex::default(), checked: Mutex::default(), untyped }),
+            inner: Arc::new(Inner { engine, regions: Mutex::default(), stores: ArcSwap::default(), untyped }),
         }
     }
 
@@ -140,7 +128,7 @@ impl Cache {
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.checking_store::<T>().set(key, Arc::new(value), ttl).await
+        self.store::<T>().set(key, Arc::new(value), ttl).await
     }
 
     /// Stores an entry with the stamps it comes with.
@@ -148,7 +136,7 @@ impl Cache {
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.checking_store::<T>().set_value(key, value).await
+        self.store::<T>().set_value(key, value).await
     }
 
     /// Removes an entry from every tier, and says how many of them had it.
@@ -313,23 +301,25 @@ impl Cache {
         &self.inner.engine
     }
 
-    fn store<T>(&self) -> Store
+    fn store<T>(&self) -> Arc<Store>
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        let shared = Shared { checked: Arc::default(), meter: Arc::clone(&self.inner.untyped) };
-        Store { engine: Arc::clone(&self.inner.engine), ty: value_type::<T>(), shared }
+        let known = self.inner.stores.load().get(&TypeId::of::<T>()).cloned();
+        known.unwrap_or_else(|| self.new_store(TypeId::of::<T>(), value_type::<T>()))
     }
 
-    /// As [`store`](Self::store), remembering which types were found to read back.
-    fn checking_store<T>(&self) -> Store
-    where
-        T: Serialize + DeserializeOwned + Send + Sync + 'static,
-    {
-        let mut checked = self.inner.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        let checked = Arc::clone(checked.entry(TypeId::of::<T>()).or_default());
-        let shared = Shared { checked, meter: Arc::clone(&self.inner.untyped) };
-        Store { shared, ..self.store::<T>() }
+    #[cold]
+    fn new_store(&self, id: TypeId, ty: Arc<dyn ValueType>) -> Arc<Store> {
+        let shared = Shared { checked: Arc::default(), meter: Arc::clone(&self.inner.untyped) };
+        let store = Arc::new(Store { engine: Arc::clone(&self.inner.engine), ty, shared });
+        self.inner.stores.rcu(|stores| {
+            let mut stores = HashMap::clone(stores);
+            // Another thread may have been first.
+            stores.entry(id).or_insert_with(|| Arc::clone(&store));
+            stores
+        });
+        self.inner.stores.load().get(&id).cloned().unwrap_or(store)
     }
 
     /// Registers a region; returns what all openings of it share.
@@ -364,154 +354,6 @@ impl fmt::Debug for Cache {
         let route = self.inner.engine.route.load();
         let labels: Vec<_> = route.tiers.iter().map(|tier| tier.core.label.as_str()).collect();
         f.debug_struct("Cache").field("tiers", &labels).finish_non_exhaustive()
-    }
-}
-
-impl CacheBuilder {
-    /// Adds a tier below those added before. Takes a backend, a [`Tier`](crate::Tier), or a [`Composition`], which is
-    /// flattened (its policies count only if it is the first).
-    #[must_use]
-    pub fn tier(mut self, tier: impl Into<Composition>) -> Self {
-        let tier = tier.into();
-        self.composition =
-            if self.composition.tiers.is_empty() { self.adopt(tier) } else { self.composition.over(tier) };
-        self
-    }
-
-    /// Has the cache tell other processes what it writes to the shared tier, and hear what they write: see
-    /// [`backplane`](crate::backplane). Tiers above a shared one then keep entries for 5 min, unless they say otherwise.
-    #[cfg(feature = "backplane")]
-    #[must_use]
-    pub fn backplane(mut self, transport: impl crate::backplane::Backplane) -> Self {
-        self.options.backplane.transport = Some(Arc::new(transport));
-        self
-    }
-
-    /// Sets how the [backplane](Self::backplane) is used. Default: see
-    /// [`BackplaneOptions`](crate::backplane::BackplaneOptions).
-    #[cfg(feature = "backplane")]
-    #[must_use]
-    pub fn backplane_options(mut self, options: crate::backplane::BackplaneOptions) -> Self {
-        self.options.backplane.options = options;
-        self
-    }
-
-    /// How long unshared tiers above a shared one keep an entry, and how long while the backplane is away.
-    fn shared_caps(&self) -> (Duration, Option<Duration>) {
-        #[cfg(feature = "backplane")]
-        if self.options.backplane.transport.is_some() {
-            return (TOLD_CAP, Some(self.options.backplane.options.fallback_cap));
-        }
-        (SHARED_CAP, None)
-    }
-
-    fn adopt(&self, first: Composition) -> Composition {
-        let (own, mut policy) = (&self.composition.policy, first.policy);
-        // What was set on the builder holds over what the composition brought.
-        if own.read != ReadPolicy::default() {
-            policy.read = own.read;
-        }
-        if own.write != WritePolicy::default() {
-            policy.write = own.write;
-        }
-        if !matches!(own.refill, RefillPolicy::Always) {
-            policy.refill = own.refill.clone();
-        }
-        Composition { tiers: first.tiers, policy }
-    }
-
-    /// Sets the read policy. Default: [`ReadPolicy::Sequential`].
-    #[must_use]
-    pub fn read_policy(mut self, policy: ReadPolicy) -> Self {
-        self.composition.policy.read = policy;
-        self
-    }
-
-    /// Sets the write policy. Default: [`WritePolicy::OptimisticParallel`], satisfied by one tier.
-    #[must_use]
-    pub fn write_policy(mut self, policy: WritePolicy) -> Self {
-        self.composition.policy.write = policy;
-        self
-    }
-
-    /// Sets the refill policy. Default: [`RefillPolicy::Always`].
-    #[must_use]
-    pub fn refill_policy(mut self, policy: RefillPolicy) -> Self {
-        self.composition.policy.refill = policy;
-        self
-    }
-
-    /// Sets limits of the codec, and makes formats and compressors of your own known.
-    #[must_use]
-    pub fn codec(mut self, options: CodecOptions) -> Self {
-        self.options.codec = options;
-        self
-    }
-
-    /// Sets how many refills may wait; more are dropped and counted. Default: 1,024.
-    #[must_use]
-    pub fn refill_lane(mut self, refills: usize) -> Self {
-        self.options.refill_lane = refills;
-        self
-    }
-
-    /// Sets how many stripes tell mutations of different keys apart; two keys of one stripe cost each other a refill
-    /// now and then. 8 bytes each. Default: 4,096.
-    #[must_use]
-    pub fn fence_stripes(mut self, stripes: usize) -> Self {
-        self.options.stripes = stripes;
-        self
-    }
-
-    /// Names the cache in its metrics (label `cache`) and in [`inspect`](Cache::inspect), to tell several caches of a
-    /// process apart. Default: `cache`.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
-        self.options.name = name.into();
-        self
-    }
-
-    /// Samples which keys are read most, for [`Cache::hot_keys`]. Costs a read a thread-local counter (about a
-    /// nanosecond), one read in 64 some hundred nanoseconds and a lock, and the memory of 1,024 keys. Default: off.
-    #[must_use]
-    pub fn hot_keys(mut self, on: bool) -> Self {
-        self.options.hot_keys = on;
-        self
-    }
-
-    /// Starts the cache. Tiers that do not come up are misses until they do, unless they are
-    /// [`required`](crate::Tier::required).
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] naming what cannot work: no tiers, two tiers of one label, a zero where there must be
-    /// something, a format or compressor that could not be read back. [`ErrorKind::Unavailable`] if a required tier
-    /// does not come up.
-    pub async fn build(mut self) -> Result<Cache> {
-        let (cap, fallback) = self.shared_caps();
-        self.composition.cap_above_shared(cap, fallback);
-        let composition = &self.composition;
-        if composition.tiers.is_empty() {
-            return Err(config("a cache needs at least one tier; add one with `.tier(…)`"));
-        }
-        if let Some(top) = composition.tiers.first().filter(|tier| tier.write_behind.is_some()) {
-            let message = "the topmost tier cannot write behind: nothing above it has the value meanwhile; put a \
-                           memory tier above it";
-            return Err(config(message).at_tier(&top.label));
-        }
-        let mut labels = HashSet::new();
-        for tier in &composition.tiers {
-            tier.validate(&self.runtime)?;
-            if !labels.insert(tier.label.as_str()) {
-                let message = format!("two tiers are labelled `{}`; name one with `Tier::label`", tier.label);
-                return Err(config(message));
-            }
-            self.options.codec = self.options.codec.backend(&tier.backend);
-        }
-        if self.options.refill_lane == 0 || self.options.stripes == 0 {
-            return Err(config("`refill_lane` and `fence_stripes` must be at least 1"));
-        }
-        let engine = Engine::start(self.runtime, self.composition, self.options).await?;
-        Ok(Cache::on(engine))
     }
 }
 

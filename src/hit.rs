@@ -8,19 +8,21 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::error::Error;
-use crate::value::{BackendLabel, Freshness, Meta, Timestamp};
+use crate::value::{BackendLabel, Freshness, Meta, Packed, Rare, Stamps, Timestamp};
 
 /// A cached value: derefs to `T`, shares it, and knows where it came from.
 pub struct Hit<T> {
     value: Arc<T>,
     tier: Option<BackendLabel>,
-    meta: Meta,
     now: Timestamp,
+    stamps: Stamps,
+    rare: Option<Arc<Rare>>,
 }
 
 impl<T> Hit<T> {
     pub(crate) fn new(value: Arc<T>, tier: Option<BackendLabel>, meta: Meta, now: Timestamp) -> Self {
-        Self { value, tier, meta, now }
+        let (stamps, rare) = Stamps::pack(&meta);
+        Self { value, tier, now, stamps, rare: rare.map(Arc::new) }
     }
 
     /// The value, shared with the cache.
@@ -40,28 +42,38 @@ impl<T> Hit<T> {
 
     /// How old the value was when it was read.
     pub fn age(&self) -> Duration {
-        self.now.since(self.meta.created)
+        self.now.since(self.meta().created)
     }
 
     /// What was left of its life when it was read; `None`: it never expires.
     pub fn ttl(&self) -> Option<Duration> {
-        self.meta.expire.map(|at| at.since(self.now))
+        self.stamps.expire.map(|at| at.since(self.now))
     }
 
     /// How it stood towards its stamps when it was read.
     pub fn freshness(&self) -> Freshness {
-        self.meta.freshness(self.now)
+        self.meta().freshness(self.now)
     }
 
     /// Its stamps.
-    pub fn meta(&self) -> &Meta {
-        &self.meta
+    pub fn meta(&self) -> Meta {
+        self.stamps.meta(self.rare.as_deref())
+    }
+}
+
+impl<T: Send + Sync + 'static> Hit<T> {
+    /// A hit in a store in process; `None` if what it holds is not a `T`.
+    #[inline]
+    pub(crate) fn of(packed: Packed, tier: BackendLabel, now: Timestamp) -> Option<Self> {
+        let (object, stamps, rare) = packed.into_object()?;
+        Some(Self { value: object.downcast().ok()?, tier: Some(tier), now, stamps, rare })
     }
 }
 
 impl<T> Clone for Hit<T> {
     fn clone(&self) -> Self {
-        Self { value: Arc::clone(&self.value), tier: self.tier.clone(), ..*self }
+        let Self { value, tier, now, stamps, rare } = self;
+        Self { value: Arc::clone(value), tier: tier.clone(), now: *now, stamps: *stamps, rare: rare.clone() }
     }
 }
 

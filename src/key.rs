@@ -11,7 +11,9 @@ pub use parts::KeyParts;
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
+
+use triomphe::Arc;
 
 /// The name of an entry: a prefix (its region), a schema version and parts.
 ///
@@ -95,8 +97,8 @@ impl CacheKey {
         (*key.text == *text).then_some(key)
     }
 
-    pub(crate) fn from_canonical(text: impl Into<Arc<str>>) -> Self {
-        let text = text.into();
+    pub(crate) fn from_canonical(text: impl AsRef<str>) -> Self {
+        let text = Arc::from(text.as_ref());
         Self { hash: hash_text(&text), text }
     }
 

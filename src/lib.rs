@@ -122,7 +122,8 @@ pub use tier::{
     WriteBehindInspection, WriteCounts,
 };
 pub use value::{
-    BackendLabel, CacheValue, DeleteStatus, Entry, Freshness, Meta, Object, Payload, Raw, Stamp, Timestamp,
+    BackendLabel, CacheValue, DeleteStatus, Entry, Freshness, Meta, Object, Packed, Payload, Raw, Stamp,
+    Timestamp,
 };
 
 /// Runs the README's code with the doctests.

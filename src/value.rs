@@ -1,5 +1,10 @@
 //! Values: what an entry holds, when it was written, and how long it lives.
 
+mod packed;
+
+pub use packed::Packed;
+pub(crate) use packed::{Rare, Stamps};
+
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;

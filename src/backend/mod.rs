@@ -85,7 +85,7 @@ use crate::key::{CacheKey, KeyProbe};
 use crate::key_format::CacheKeyFormat;
 use crate::runtime::RuntimeHandle;
 use crate::tier::TierOptions;
-use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Payload, Raw, Stamp, Timestamp};
+use crate::value::{BackendLabel, CacheValue, DeleteStatus, Entry, Packed, Payload, Raw, Stamp, Timestamp};
 
 pub use crate::observe::Removals;
 pub use blocking::{Blocking, BlockingBackend};
@@ -378,8 +378,13 @@ impl OpenContext {
 /// A non-blocking view of an in-process store: neither reads nor mutations wait for the tier's actor. It is called from
 /// any thread, also while the backend is opened anew or cleared; of one key, one mutation at a time.
 pub trait Port: Send + Sync + 'static {
-    /// The entry under `key`. Counts as a use for eviction. Must not wait.
-    fn get(&self, key: &KeyProbe<'_>) -> Option<Entry>;
+    /// The entry under `key`, as the store holds it. Counts as a use for eviction. Must not wait.
+    fn hit(&self, key: &KeyProbe<'_>) -> Option<Packed>;
+
+    /// As [`hit`](Self::hit), in full.
+    fn get(&self, key: &KeyProbe<'_>) -> Option<Entry> {
+        self.hit(key).map(Packed::unpack)
+    }
 
     /// Whether the key is there, without counting as a use.
     fn contains(&self, key: &KeyProbe<'_>) -> bool;

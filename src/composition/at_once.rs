@@ -88,7 +88,7 @@ impl Engine {
             None => None,
             Some((index, Entry { payload: Payload::Object(object, _), meta, .. })) => {
                 let (core, now) = (&self.cores[index], self.runtime.wall());
-                let hidden = self.order.hides(&probe, meta.stamp) || core.hides(&probe, &meta);
+                let hidden = self.order.hides(&probe, meta.stamp) || core.hides(&probe, meta.stamp.time);
                 if hidden || meta.is_expired(now) {
                     return None;
                 }

@@ -46,7 +46,7 @@ impl CompositionBackend {
     {
         let hit = self.cache.try_get::<T>(key).await?.hit;
         Ok(hit.map(|hit| {
-            let meta = *hit.meta();
+            let meta = hit.meta();
             CacheValue::new(hit.into_arc(), meta.expire, meta.stale)
         }))
     }

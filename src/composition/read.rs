@@ -81,23 +81,23 @@ impl Engine {
     fn peek_at<T: Send + Sync + 'static>(&self, core: &TierCore, probe: &KeyProbe<'_>) -> Option<Hit<T>> {
         let port = core.port.as_ref()?;
         let shown = if core.is_open() { None } else { core.shown(&probe.to_key()).ok()? };
-        // Looked at in place: each copy of the stamps is a stall.
-        let entry = match shown {
-            None => port.get(probe)?,
-            Some(Change::Set(entry)) => entry,
+        // Looked at in place, and never taken apart: each copy of the stamps is a stall.
+        let packed = match shown {
+            None => port.hit(probe)?,
+            Some(Change::Set(entry)) => entry.into(),
             Some(Change::Remove) => return None,
         };
-        if self.order.hides(probe, entry.meta.stamp) || core.hides(probe, &entry.meta) {
+        let stamp = packed.stamp();
+        if self.order.hides(probe, stamp) || core.hides(probe, stamp.time) {
             return None;
         }
         let now = self.runtime.wall();
-        if entry.meta.is_expired(now) {
+        if packed.expire().is_some_and(|at| at <= now) {
             return None;
         }
-        let Payload::Object(object, _) = entry.payload else { return None };
-        let value = object.downcast::<T>().ok()?;
+        let hit = Hit::of(packed, core.label.clone(), now)?;
         core.counters.port_hits.one();
-        Some(Hit::new(value, Some(core.label.clone()), entry.meta, now))
+        Some(hit)
     }
 
     /// Reads a key from the tiers, as the policy says, and refills what missed.
@@ -339,7 +339,7 @@ impl Engine {
             Counters::one(&counters.cleared);
             return Ok(None);
         };
-        if tier.core.hides(&key.probe(), &meta) {
+        if tier.core.hides(&key.probe(), meta.stamp.time) {
             Counters::one(&counters.cleared);
             return Ok(None);
         }

@@ -31,7 +31,7 @@ use crate::order::Order;
 use crate::planted::{Plant, planted};
 use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, RuntimeHandle, panic_message};
-use crate::value::{BackendLabel, DeleteStatus, Entry, Meta, Stamp};
+use crate::value::{BackendLabel, DeleteStatus, Entry, Stamp};
 
 pub(crate) struct TierCore {
     pub(super) this: Weak<Self>,
@@ -191,16 +191,16 @@ impl TierCore {
     }
 
     /// Whether an entry with these stamps is older than what the tier may have missed.
-    pub(crate) fn hides(&self, key: &KeyProbe<'_>, meta: &Meta) -> bool {
+    pub(crate) fn hides(&self, key: &KeyProbe<'_>, time: u64) -> bool {
         // The keys first: when there are too many, they are forgotten once `hidden` covers them.
-        ((self.options.read_only || !self.authoritative) && self.overruled.hides(key, meta))
-            || self.covers(meta)
+        ((self.options.read_only || !self.authoritative) && self.overruled.hides(key, time))
+            || self.covers(time)
     }
 
-    fn covers(&self, meta: &Meta) -> bool {
+    fn covers(&self, time: u64) -> bool {
         let hidden = self.hidden.load(Ordering::Acquire);
         // Zero hides nothing, not even what has no stamp.
-        hidden > 0 && meta.stamp.time <= hidden
+        hidden > 0 && time <= hidden
     }
 
     /// Settles a mutation at a tier that is never written: what it holds of the key up to `stamp` is absent.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::key::{CacheKey, KeyHash, KeyProbe};
-use crate::value::{Meta, Stamp};
+use crate::value::Stamp;
 
 #[derive(Default)]
 pub(crate) struct Overruled {
@@ -34,11 +34,11 @@ impl Overruled {
         }
     }
 
-    /// Whether an entry of the key with these stamps is older than what this process made of the key.
-    pub(crate) fn hides(&self, key: &KeyProbe<'_>, meta: &Meta) -> bool {
+    /// Whether an entry of the key with this time is older than what this process made of the key.
+    pub(crate) fn hides(&self, key: &KeyProbe<'_>, time: u64) -> bool {
         // Acquire pairs with the store in `add`, before the mutation returned to its caller.
         self.any.load(Ordering::Acquire)
-            && self.lock().get(&key.to_key()).is_some_and(|stamp| meta.stamp.time <= stamp.time)
+            && self.lock().get(&key.to_key()).is_some_and(|stamp| time <= stamp.time)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -83,7 +83,7 @@ impl Floor {
                 }
                 for id in ids {
                     let hit = region.get(id).await.expect("it was just set");
-                    bare.insert(region.key(id), entry(T::of(*id), *hit.meta()));
+                    bare.insert(region.key(id), entry(T::of(*id), hit.meta()));
                 }
             }
             let reads: Vec<_> = reads.into_iter().map(|id| (region.key(&id), id)).collect();

@@ -1,6 +1,6 @@
 //! Which entry expires when, so that a sweep touches only what is due.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::value::Timestamp;
@@ -24,7 +24,7 @@ pub(super) fn mark(at: Timestamp, put: u16) -> u64 {
 /// takes out its due time afterwards. So every entry that expires is in the index, and what is in the index beyond
 /// the entries are only mutations in progress: it cannot outgrow the map, however threads interleave.
 #[derive(Debug, Default)]
-pub(super) struct ExpiryIndex(Mutex<BTreeSet<Due>>);
+pub(super) struct ExpiryIndex(Mutex<Runs>);
 
 impl ExpiryIndex {
     pub(super) fn insert(&self, due: Due) {
@@ -38,27 +38,151 @@ impl ExpiryIndex {
         }
         let mut index = self.lock();
         for at in due {
-            index.remove(&at);
+            index.remove(at);
         }
     }
 
     /// Takes out up to `limit` of what is due at `now`, the earliest first.
     pub(super) fn take_due(&self, now: Timestamp, limit: usize) -> Vec<Due> {
-        let mut taken = Vec::new();
-        let mut index = self.lock();
-        while taken.len() < limit && index.first().is_some_and(|due| due.0 <= mark(now, u16::MAX)) {
-            taken.extend(index.pop_first());
-        }
-        taken
+        self.lock().take_until(mark(now, u16::MAX), limit)
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().0.values().map(VecDeque::len).sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<Due>> {
-        // No user code runs under this lock, and a BTreeSet is whole after every operation.
+    fn lock(&self) -> MutexGuard<'_, Runs> {
+        // No user code runs under this lock, and what panics in it is out of memory.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An ordered set in runs of up to [`RUN`], each under a lower bound of what is in it: 16 to 24 bytes an entry where a
+/// B-tree of single entries takes up to 36. Most entries are put in the order in which they expire: they extend the last
+/// run, and leave full runs behind. No run is empty.
+#[derive(Debug, Default)]
+struct Runs(BTreeMap<Due, VecDeque<Due>>);
+
+/// 4 KiB.
+const RUN: usize = 256;
+
+impl Runs {
+    fn insert(&mut self, due: Due) {
+        let Some((_, run)) = self.0.range_mut(..=due).next_back() else {
+            // Before all others: the first run is found under a lower bound from now on.
+            let run = self.0.pop_first().map_or_else(VecDeque::new, |(_, run)| run);
+            self.0.insert((0, 0), run);
+            return self.insert(due);
+        };
+        let place = match run.back() {
+            Some(last) if *last < due => Err(run.len()),
+            _ => run.binary_search(&due),
+        };
+        let Err(place) = place else { return };
+        if run.len() < RUN {
+            run.insert(place, due);
+            return;
+        }
+        // At its end nothing is moved: the next ones will come there too.
+        let mut later = run.split_off(if place == RUN { RUN } else { RUN / 2 });
+        run.shrink_to_fit();
+        match later.front().copied() {
+            None => drop(self.0.insert(due, VecDeque::from([due]))),
+            Some(first) if due < first => {
+                run.insert(place, due);
+                self.0.insert(first, later);
+            }
+            Some(first) => {
+                later.insert(place - RUN / 2, due);
+                self.0.insert(first, later);
+            }
+        }
+    }
+
+    fn remove(&mut self, due: Due) {
+        let Some((&bound, run)) = self.0.range_mut(..=due).next_back() else { return };
+        let place = if run.front() == Some(&due) { Ok(0) } else { run.binary_search(&due) };
+        if let Ok(place) = place {
+            run.remove(place);
+            if run.is_empty() {
+                self.0.remove(&bound);
+            }
+        }
+    }
+
+    fn take_until(&mut self, last: u64, limit: usize) -> Vec<Due> {
+        let mut taken = Vec::new();
+        while let Some(mut first) = self.0.first_entry() {
+            let run = first.get_mut();
+            let due = run.partition_point(|due| due.0 <= last).min(limit - taken.len());
+            taken.extend(run.drain(..due));
+            if !run.is_empty() {
+                break;
+            }
+            first.remove();
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert(Due),
+        Remove(Due),
+        Take(u64, usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let due = || (0_u64..2_000, 0_u64..3);
+        let step = prop_oneof![
+            6 => due().prop_map(Step::Insert),
+            2 => due().prop_map(Step::Remove),
+            1 => (0_u64..200, 0_usize..40).prop_map(|(last, limit)| Step::Take(last, limit)),
+        ];
+        prop::collection::vec(step, 0..4_000)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn runs_are_an_ordered_set(steps in steps()) {
+            let (mut runs, mut model) = (Runs::default(), BTreeSet::new());
+            for step in steps {
+                match step {
+                    Step::Insert(due) => {
+                        runs.insert(due);
+                        model.insert(due);
+                    }
+                    Step::Remove(due) => {
+                        runs.remove(due);
+                        model.remove(&due);
+                    }
+                    Step::Take(last, limit) => {
+                        let taken: Vec<_> = model.iter().copied().take_while(|due| due.0 <= last).take(limit).collect();
+                        model.retain(|due| !taken.contains(due));
+                        prop_assert_eq!(runs.take_until(last, limit), taken);
+                    }
+                }
+                prop_assert!(runs.0.values().all(|run| (1..=RUN).contains(&run.len())));
+            }
+            let held: Vec<_> = runs.0.values().flatten().copied().collect();
+            prop_assert_eq!(held, model.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_comes_in_order_fills_its_runs() {
+        let mut runs = Runs::default();
+        (0..10_000).for_each(|at| runs.insert((at, 0)));
+        assert_eq!(runs.0.len(), 10_000_usize.div_ceil(RUN));
     }
 }

@@ -10,7 +10,6 @@
 //! ```
 
 mod expiry;
-mod slot;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -51,7 +50,7 @@ impl MemoryBackend {
 
     /// Holds up to `capacity` bytes. Zero is an [`ErrorKind::Config`] error when the cache is built.
     ///
-    /// An entry weighs its payload (the frame's length, or the object's stated weight), the key's text and 260 bytes
+    /// An entry weighs its payload (the frame's length, or the object's stated weight), the key's text and 220 bytes
     /// for the bookkeeping of an entry. An entry heavier than 97 % of one shard is not stored, and whatever was under
     /// its key is removed: shards are never smaller than 8 MiB, and there is only one below 16 MiB of capacity.
     pub fn bytes(capacity: u64) -> Self {

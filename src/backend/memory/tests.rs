@@ -120,13 +120,14 @@ fn a_sweep_never_takes_an_entry_renewed_by_another_thread() {
 fn shards_are_few_while_the_tier_is_small() {
     for (limit, shards) in [
         (Limit::Entries(1), 1),
-        (Limit::Entries(2_047), 1),
-        (Limit::Entries(2_048), 2),
-        (Limit::Entries(1_000_000), 64),
+        (Limit::Entries(255), 1),
+        (Limit::Entries(256), 2),
+        (Limit::Entries(16_384), 128),
+        (Limit::Entries(1_000_000), 256),
         (Limit::Bytes(1), 1),
         (Limit::Bytes(15 << 20), 1),
         (Limit::Bytes(256 << 20), 32),
-        (Limit::Bytes(u64::MAX), 64),
+        (Limit::Bytes(u64::MAX), 256),
     ] {
         assert_eq!(Store::new(limit).shards(), shards, "{limit:?}");
     }

@@ -16,7 +16,7 @@ use super::RemovalCause;
 use crate::backend::{OpenContext, Port, Removals, Scope, Usage};
 use crate::key::{CacheKey, KeyHash, KeyProbe};
 use crate::runtime::RuntimeHandle;
-use crate::value::{DeleteStatus, Entry, Stamp};
+use crate::value::{DeleteStatus, Entry, Packed, Stamp};
 
 /// What an entry costs beyond its payload and its key's text, in bytes: an allowance.
 const OVERHEAD: u64 = 400;
@@ -62,7 +62,7 @@ type Map = Cache<CacheKey, Held, KeyHash>;
 /// An entry, and how long moka keeps it at most.
 #[derive(Clone)]
 struct Held {
-    entry: Entry,
+    packed: Packed,
     life: Option<Duration>,
 }
 
@@ -85,7 +85,7 @@ impl Store {
             Limit::Bytes(capacity) => {
                 let weigher = settings.weigher.clone();
                 Cache::builder().max_capacity(capacity).weigher(move |key, held: &Held| {
-                    weigh(weigher.as_ref(), key, held.entry.payload.weight())
+                    weigh(weigher.as_ref(), key, held.packed.weight() as usize)
                 })
             }
         };
@@ -144,8 +144,8 @@ impl Store {
 }
 
 impl Port for Store {
-    fn get(&self, key: &KeyProbe<'_>) -> Option<Entry> {
-        self.map.get(key).map(|held| held.entry)
+    fn hit(&self, key: &KeyProbe<'_>) -> Option<Packed> {
+        self.map.get(key).map(|held| held.packed)
     }
 
     fn contains(&self, key: &KeyProbe<'_>) -> bool {
@@ -154,7 +154,7 @@ impl Port for Store {
 
     fn put(&self, key: CacheKey, entry: Entry) {
         let life = self.life(&entry);
-        self.map.insert(key, Held { entry, life });
+        self.map.insert(key, Held { packed: entry.into(), life });
     }
 
     fn remove(&self, key: &CacheKey) -> DeleteStatus {
@@ -181,10 +181,10 @@ impl ClearWalk<'_> {
         let mut seen = 0;
         for (key, held) in self.entries.by_ref().take(limit) {
             seen += 1;
-            if self.scope.covers(key.prefix()) && held.entry.meta.stamp <= self.stamp {
+            if self.scope.covers(key.prefix()) && held.packed.stamp() <= self.stamp {
                 // Looked at again under the key's lock: a newer put may have replaced it since.
                 self.map.entry_by_ref(&*key).and_compute_with(|now| match now {
-                    Some(now) if now.value().entry.meta.stamp <= self.stamp => Op::Remove,
+                    Some(now) if now.value().packed.stamp() <= self.stamp => Op::Remove,
                     _ => Op::Nop,
                 });
             }
