@@ -16,6 +16,7 @@ mod behaviour {
     mod flights;
     mod formats;
     mod frames;
+    mod in_place;
     mod keys;
     mod lifecycle;
     mod read_policies;
@@ -58,6 +59,13 @@ mod behaviour {
                 fast_path {
                     hits_in_memory_touch_neither_mailbox_nor_codec
                     refilled_objects_are_hits_in_memory_too
+                }
+                in_place {
+                    a_store_in_process_answers_before_anyone_waits
+                    what_is_held_up_goes_on_without_its_caller
+                    a_read_that_is_held_up_is_made_again
+                    calls_that_fail_in_the_caller_s_hands_are_misses
+                    writers_of_one_key_take_turns
                 }
                 lifecycle {
                     shutdown_of_a_healthy_cache_is_clean

@@ -56,6 +56,8 @@ pub(crate) struct TierCore {
     pub(crate) authoritative: bool,
     /// Whether other processes read and write the store.
     pub(crate) shared: bool,
+    /// Whether calls are begun by whoever asks for them.
+    pub(super) immediate: bool,
     pub(super) outdated: Outdated,
     /// The cap while nobody tells what other processes write, and whether somebody does.
     pub(crate) fallback_cap: Option<Duration>,
@@ -70,6 +72,8 @@ pub(crate) struct TierCore {
     pub(super) room: AtomicWaker,
     /// Calls that have not returned, late ones included.
     pub(super) calls: AtomicUsize,
+    /// Whether callers may make calls themselves: while the actor runs.
+    pub(super) open: AtomicBool,
     pub(super) repairing: AtomicBool,
     /// Told when the breaker closes, so that what is quarantined need not wait for the next round of repair.
     pub(super) healed: Event,
@@ -115,6 +119,7 @@ impl TierCore {
             compares: tier.backend.compares(),
             authoritative: tier.backend.authoritative(),
             shared: tier.backend.shared(),
+            immediate: tier.backend.immediate() && tier.backend.holds() == Holds::Bytes,
             outdated: Outdated::default(),
             fallback_cap: tier.fallback_cap,
             told: AtomicBool::new(false),
@@ -137,6 +142,7 @@ impl TierCore {
             queue: Mutex::default(),
             room: AtomicWaker::new(),
             calls: AtomicUsize::new(0),
+            open: AtomicBool::new(false),
             repairing: AtomicBool::new(false),
             healed: Event::new(),
             retired: AtomicBool::new(false),
@@ -487,7 +493,7 @@ impl TierCore {
     /// Whether nothing that was sent before could still be applied.
     pub(super) fn is_quiet(&self) -> bool {
         let is_writing = || self.port.is_some() && lock(&self.ledger).is_writing();
-        self.calls.load(Ordering::Acquire) == 0 && !lock(&self.queue).has_writes() && !is_writing()
+        self.calls.load(Ordering::SeqCst) == 0 && !lock(&self.queue).has_writes() && !is_writing()
     }
 
     /// Serves again, with everything up to `stamp` absent, unless an operator has bypassed the tier meanwhile.
@@ -542,7 +548,7 @@ impl TierCore {
     }
 }
 
-fn contained<R>(call: impl FnOnce() -> R) -> Result<R> {
+pub(super) fn contained<R>(call: impl FnOnce() -> R) -> Result<R> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| backend_panic(&panic_message(&*panic)))
 }
 

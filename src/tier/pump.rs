@@ -132,7 +132,7 @@ impl TierCore {
             self.may_write(&mut queue)
         };
         if starts {
-            self.start_writing();
+            self.start_writing(self.immediate);
         }
         None
     }
@@ -195,9 +195,10 @@ impl TierCore {
     }
 
     pub(super) fn send_writes(self: &Arc<Self>) -> bool {
+        // In a task also where the store answers at once: this may be the end of another call, and they must not pile up.
         let starts = self.may_write(&mut lock(&self.queue));
         if starts {
-            self.start_writing();
+            self.start_writing(false);
         }
         starts
     }
@@ -213,9 +214,13 @@ impl TierCore {
         true
     }
 
-    fn start_writing(self: &Arc<Self>) {
+    /// `here`: the call is begun by the caller, and goes on in a task if it is not over then.
+    fn start_writing(self: &Arc<Self>, here: bool) {
         match self.admit() {
-            Ok(pass) => self.runtime.detach(call::write_queued(call::Slot::writing_queued(self), pass)),
+            Ok(pass) => {
+                let call = call::write_queued(call::Slot::writing_queued(self), pass);
+                if here { self.runtime.begin(call) } else { self.runtime.detach(call) }
+            }
             Err(error) => {
                 let batch = self.starting_writes();
                 drop(call::Slot::writing_unsent(self));
@@ -477,7 +482,8 @@ impl TierCore {
     }
 
     pub(super) fn call_began(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        // SeqCst: a call that a caller begins is counted before it looks whether it may, and the other way round here.
+        self.calls.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn call_ended(&self) {
