@@ -57,7 +57,7 @@ pub(crate) struct TierCore {
     /// Whether other processes read and write the store.
     pub(crate) shared: bool,
     /// Whether calls are begun by whoever asks for them.
-    pub(super) immediate: bool,
+    pub(crate) immediate: bool,
     pub(super) outdated: Outdated,
     /// The cap while nobody tells what other processes write, and whether somebody does.
     pub(crate) fallback_cap: Option<Duration>,
