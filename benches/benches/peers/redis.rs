@@ -73,7 +73,7 @@ const WRITE_1024: &[&str; 3] =
 
 const ENTRIES: u64 = 8_192;
 /// Long enough for a thousand tasks to get into step.
-const ROUND: Duration = Duration::from_millis(200);
+const ROUND: Duration = Duration::from_millis(500);
 
 type Seed = hitbox_redis::RedisBackend;
 
