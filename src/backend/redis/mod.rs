@@ -29,6 +29,7 @@ mod state;
 mod store;
 mod stored;
 mod target;
+mod wipes;
 mod writing;
 
 use std::fmt;
@@ -122,16 +123,20 @@ const RESIDUAL: Duration = Duration::from_secs(30);
 /// all the same. Stamps follow the processes' clocks: two writes that no process saw one after the other are
 /// ordered by them, so that clocks which differ by a second may let the earlier of two writes within that second win.
 ///
-/// It costs the server some 2 µs of its time per key over a `SET`, which takes 1.2 (in batches of 128, on a busy machine);
-/// [`RedisBuilder::compare_stamps`] turns it off.
+/// What that costs the server stands in `docs/performance.md`; [`RedisBuilder::compare_stamps`] turns it off.
 ///
 /// # Plain values
 ///
 /// With [`RedisBuilder::plain_values`] the string is the bare value in the tier's format (choose one that others read, such
 /// as [`JsonFormat`](crate::codec::JsonFormat)), and its life the key's own. Lost with the frame are: stamps, and with them the order across
-/// processes and the marks of clears (a clear deletes what it finds before it returns, and what is written meanwhile may
-/// go too); stale and retain times; the checksum; the key's fingerprint; compression. What is read counts as written at
+/// processes and the marks of clears; stale and retain times; the checksum; the key's fingerprint; compression. What is read counts as written at
 /// the moment of the read.
+///
+/// A clear then deletes what it finds, in the background if that takes more than 100 ms. Until it is done, the process that
+/// cleared reads the region as absent, but for what it has written itself since; others see what has not been
+/// deleted yet. What another process writes meanwhile may be deleted too. It goes over the keys once; once more only after a
+/// lost connection, since a server that was replaced knows nothing of where it stood. It is tried until it succeeds, for as long as
+/// the process lives: what is left then stays until it expires.
 ///
 /// # Eviction
 ///
@@ -145,7 +150,7 @@ const RESIDUAL: Duration = Duration::from_secs(30);
 ///
 /// An ACL user needs `~namespace:*` and the commands `mget get set unlink getrange eval evalsha scan hset hget hlen hexists
 /// hvals hgetall del time ping`; in another database than 0 `select`, with sentinels `role`, in a cluster
-/// `cluster|slots` and `asking`, for plain values `pttl`; for the backplane `publish`, `subscribe` and its channel,
+/// `cluster|slots`, `cluster|info` and `asking`, for plain values `pttl`; for the backplane `publish`, `subscribe` and its channel,
 /// `&namespace:!backplane`.
 #[derive(Clone)]
 pub struct RedisBackend(Arc<Store>);
