@@ -101,10 +101,10 @@ impl Cache {
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        match self.inner.engine.hit_at_once(&key.probe(), &self.inner.untyped) {
+        let (engine, meter) = (&self.inner.engine, &self.inner.untyped);
+        match engine.hit_at_once(&key.probe(), meter) {
             Some(hit) => Some(hit),
-            // Boxed, so that a hit does not carry the state of the long way.
-            None => Box::pin(async { self.store::<T>().get_below(key).await }).await,
+            None => engine.get_below(key, value_type::<T>, meter).await,
         }
     }
 

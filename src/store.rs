@@ -1,5 +1,6 @@
 //! The engine as seen by one value type: reads, writes and loads of typed values.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -39,6 +40,42 @@ impl Engine {
         meter.hit_at_once(began, &self.runtime);
         Some(hit)
     }
+
+    /// A caller's read that the topmost port could not answer. `ty` is asked for where something has to be decoded.
+    pub(crate) async fn get_below<T, Y>(
+        &self,
+        key: &CacheKey,
+        ty: impl FnOnce() -> Y,
+        meter: &RegionMeter,
+    ) -> Option<Hit<T>>
+    where
+        T: Send + Sync + 'static,
+        Y: Borrow<Arc<dyn ValueType>>,
+    {
+        let began = Began::now(&self.runtime);
+        if let Some(hit) = self.read_at_once(key) {
+            meter.read(hit.is_some(), began, &self.runtime);
+            return hit;
+        }
+        if self.is_closed() {
+            return None;
+        }
+        let ty = ty();
+        // Boxed, so that a hit does not carry the state of what waits.
+        let found = if self.asks_last() {
+            Box::pin(self.find(key, ty.borrow())).await
+        } else {
+            Box::pin(self.read(key, ty.borrow())).await.found
+        };
+        meter.read(found.is_some(), began, &self.runtime);
+        found.and_then(|found| self.hit(found))
+    }
+
+    fn hit<T: Send + Sync + 'static>(&self, found: Found) -> Option<Hit<T>> {
+        let label = self.cores.get(found.tier).map(|core| core.label.clone());
+        let value = Arc::downcast::<T>(found.object).ok()?;
+        Some(Hit::new(value, label, found.meta, found.now))
+    }
 }
 
 impl Store {
@@ -57,22 +94,7 @@ impl Store {
 
     /// A caller's read that the topmost port could not answer.
     pub(crate) async fn get_below<T: Send + Sync + 'static>(&self, key: &CacheKey) -> Option<Hit<T>> {
-        let began = Began::now(&self.engine.runtime);
-        match self.engine.read_at_once(key) {
-            Some(hit) => {
-                self.shared.meter.read(hit.is_some(), began, &self.engine.runtime);
-                hit
-            }
-            // Boxed, so that a hit does not carry the state of the long way.
-            None => Box::pin(self.read(key)).await,
-        }
-    }
-
-    pub(crate) async fn read<T: Send + Sync + 'static>(&self, key: &CacheKey) -> Option<Hit<T>> {
-        if self.engine.is_closed() {
-            return None;
-        }
-        self.reading(key).await.found.and_then(|found| self.hit(found))
+        self.engine.get_below(key, || &self.ty, &self.shared.meter).await
     }
 
     /// The long way of a caller's read.
@@ -241,9 +263,7 @@ impl Store {
     }
 
     pub(crate) fn hit<T: Send + Sync + 'static>(&self, found: Found) -> Option<Hit<T>> {
-        let label = self.engine.cores.get(found.tier).map(|core| core.label.clone());
-        let value = Arc::downcast::<T>(found.object).ok()?;
-        Some(Hit::new(value, label, found.meta, found.now))
+        self.engine.hit(found)
     }
 
     /// The stamps of a value made now; the number comes later.

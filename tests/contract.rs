@@ -67,6 +67,10 @@ mod map {
     tierkeep::backend_contract!(|case| super::on_smol(case, tierkeep_sim::MapBackend::new()));
 }
 
+mod comparing_map {
+    tierkeep::backend_contract!(|case| super::on_smol(case, tierkeep_sim::MapBackend::comparing()));
+}
+
 mod behind_pointers {
     use std::sync::Arc;
 
@@ -149,6 +153,7 @@ mod broken {
         LosesOnOpen,
         ClearTakesEverything,
         ClearTakesNothing,
+        OnlySaysThatItCompares,
         Torn,
     }
 
@@ -222,6 +227,10 @@ mod broken {
             Ok(())
         }
 
+        fn compares(&self) -> bool {
+            self.1 == Flaw::OnlySaysThatItCompares
+        }
+
         async fn flush(&self) -> BackendResult<()> {
             if self.1 == Flaw::LosesOnFlush {
                 self.0.wipe();
@@ -267,6 +276,11 @@ mod broken {
             (Flaw::LosesOnOpen, "store::opening_again_changes_nothing"),
             (Flaw::ClearTakesEverything, "clears::a_clear_spares_other_prefixes"),
             (Flaw::ClearTakesNothing, "clears::a_clear_takes_what_was_written_before"),
+            (Flaw::OnlySaysThatItCompares, "stamps::an_older_entry_is_refused"),
+            (Flaw::OnlySaysThatItCompares, "stamps::a_removal_keeps_older_entries_out"),
+            (Flaw::OnlySaysThatItCompares, "stamps::a_removal_spares_what_is_newer"),
+            (Flaw::OnlySaysThatItCompares, "stamps::the_stamp_of_what_has_expired_is_remembered"),
+            (Flaw::OnlySaysThatItCompares, "stamps::a_batch_is_decided_key_by_key"),
             (Flaw::Torn, "calls::a_dropped_write_applies_whole_or_not_at_all"),
         ];
         assert_eq!(failed(Flaw::None), [""; 0], "without a flaw nothing fails");

@@ -189,16 +189,35 @@ impl Codecs {
         payload: Raw,
         ty: Arc<dyn ValueType>,
     ) -> Result<Object> {
-        let fixed = self.options.inline_decode;
-        let limit = self.limit(Way::Decode, header.format, header.compressor, fixed, FIRST);
-        let size = header.plain_len.max(payload.len());
-        if size <= limit.bytes {
-            let measured = limit.measured.filter(|_| size >= SMALL);
-            return self.decode_counted(&header, &payload, &*ty, &self.counters.inline, measured);
+        if let Some(decoded) = self.decode_inline(&header, &payload, &*ty) {
+            return decoded;
         }
+        let limit = self.decode_limit(&header);
         let this = Arc::clone(self);
         let job = move || this.decode_counted(&header, &payload, &*ty, &this.counters.pooled, limit.measured);
         self.pool.run(job).await?
+    }
+
+    /// Decodes a payload in place if it is small, and needs no dictionary that might have to be loaded.
+    pub(crate) fn decode_if_small(
+        &self,
+        header: &Header,
+        payload: &Raw,
+        ty: &dyn ValueType,
+    ) -> Option<Result<Object>> {
+        if header.dictionary == 0 { self.decode_inline(header, payload, ty) } else { None }
+    }
+
+    fn decode_inline(&self, header: &Header, payload: &Raw, ty: &dyn ValueType) -> Option<Result<Object>> {
+        let limit = self.decode_limit(header);
+        let size = header.plain_len.max(payload.len());
+        let measured = limit.measured.filter(|_| size >= SMALL);
+        let decode = || self.decode_counted(header, payload, ty, &self.counters.inline, measured);
+        (size <= limit.bytes).then(decode)
+    }
+
+    fn decode_limit(&self, header: &Header) -> Limit {
+        self.limit(Way::Decode, header.format, header.compressor, self.options.inline_decode, FIRST)
     }
 
     /// Whether `value` reads back from what `backend` would store: see [`ValueType::check`]. In place if it is small,

@@ -3,6 +3,7 @@
 //! The supervisor is the control plane: it starts the tiers' actors and publishes the route. Callers are
 //! the data plane: they follow the route themselves, so that the supervisor is never in their way.
 
+mod asked;
 mod at_once;
 mod backend;
 mod compose;

@@ -105,7 +105,7 @@ impl Engine {
         trace::read(key, self.read_tiers(key, ty)).await
     }
 
-    async fn read_tiers(&self, key: &CacheKey, ty: &Arc<dyn ValueType>) -> Reading {
+    pub(super) async fn read_tiers(&self, key: &CacheKey, ty: &Arc<dyn ValueType>) -> Reading {
         let route = self.route.load_full();
         // Before anything is read: a mutation from here on voids the refill.
         let mut reading = Reading {
@@ -266,29 +266,24 @@ impl Engine {
             return Err(Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again"));
         }
         let began = Began::now(&self.runtime);
-        let (read, answer) = ReadOp::new(key.clone());
-        // What waits in the mailbox came first.
-        let read = if tier.address.is_empty() { tier.core.read_at_once(read) } else { Some(read) };
-        if let Some(read) = read
-            && let Err(rejected) = tier.address.try_send(Envelope::new(Message::Read(read)))
-        {
-            return Err(rejection(rejected.reason));
-        }
         let within = if planted(Plant::NoDeadline) { FAR } else { tier.core.options.read_deadline };
         let deadline = self.runtime.now().after(within);
-        let answer = self.runtime.deadline(deadline, answer).await;
+        let (read, answer) = ReadOp::new(key.clone(), deadline);
+        // What waits in the mailbox came first.
+        let read = if tier.address.is_empty() { tier.core.read_at_once(read) } else { Some(read) };
+        let answer = match read {
+            // In the tier's queue, where its deadline is watched.
+            None => answer.await,
+            Some(read) => {
+                if let Err(rejected) = tier.address.try_send(Envelope::new(Message::Read(read))) {
+                    return Err(rejection(rejected.reason));
+                }
+                let answer = self.runtime.deadline(deadline, answer).await;
+                answer.unwrap_or_else(|| Ok(Err(tier.core.overdue_read())))
+            }
+        };
         tier.core.meter.read(began, &self.runtime);
-        match answer {
-            Some(Ok(result)) => result,
-            Some(Err(_)) => Err(Error::new(ErrorKind::Restarted, "the tier was restarted; read again")),
-            None => Err(Error::new(
-                ErrorKind::Timeout,
-                format!(
-                    "no answer within the read deadline of {} ms",
-                    tier.core.options.read_deadline.as_millis()
-                ),
-            )),
-        }
+        answer.unwrap_or_else(|_| Err(restarted_read()))
     }
 
     /// Takes an entry from a tier: hidden, expired, undecodable or of another type is as good as absent.
@@ -300,7 +295,19 @@ impl Engine {
         ty: &Arc<dyn ValueType>,
         entry: Entry,
     ) -> Result<Option<Found>> {
-        let Some(Usable { meta, now, held }) = self.usable(tier, key, entry)? else { return Ok(None) };
+        let Some(usable) = self.usable(tier, key, entry)? else { return Ok(None) };
+        self.decode_usable(tier, index, ty, usable).await.map(Some)
+    }
+
+    /// Decodes an entry that may be used.
+    pub(super) async fn decode_usable(
+        &self,
+        tier: &RouteTier,
+        index: usize,
+        ty: &Arc<dyn ValueType>,
+        usable: Usable,
+    ) -> Result<Found> {
+        let Usable { meta, now, held } = usable;
         let object = match held {
             Held::Object(object) => object,
             Held::Frame(header, payload) => {
@@ -309,14 +316,26 @@ impl Engine {
                 self.codecs.decode(header, payload, Arc::clone(ty)).await?
             }
         };
+        self.found(&tier.core, index, object, (meta, now), ty)
+    }
+
+    /// An object that a tier holds, if it is one of the type that is asked for.
+    pub(super) fn found(
+        &self,
+        core: &TierCore,
+        tier: usize,
+        object: Object,
+        (meta, now): (Meta, Timestamp),
+        ty: &Arc<dyn ValueType>,
+    ) -> Result<Found> {
         if Any::type_id(&*object) != ty.of_type() {
             return Err(Error::new(
                 ErrorKind::TypeMismatch,
                 format!("the entry is not a `{}`; use another region or key", ty.type_name()),
             ));
         }
-        Counters::one(&tier.core.counters.hits);
-        Ok(Some(Found { object, meta, tier: index, now }))
+        Counters::one(&core.counters.hits);
+        Ok(Found { object, meta, tier, now })
     }
 
     /// Opens an entry from a tier; one that is hidden or expired is as good as absent.
@@ -347,7 +366,7 @@ impl Engine {
     }
 
     /// Hands a hit to the refill lane for the tiers above it that missed.
-    fn refill(
+    pub(super) fn refill(
         &self,
         route: &Route,
         key: &CacheKey,
@@ -439,6 +458,10 @@ impl Reading {
 /// Whether what the tier holds is of no use to anyone, so that a refill may replace it.
 fn is_damaged(error: &Error) -> bool {
     error.kind() == ErrorKind::Decode
+}
+
+pub(super) fn restarted_read() -> Error {
+    Error::new(ErrorKind::Restarted, "the tier was restarted; read again")
 }
 
 pub(super) fn rejection(reason: RejectReason) -> Error {

@@ -371,8 +371,14 @@ impl Engine {
 
     pub(super) async fn write_all(&self, mutations: Vec<Planned>) -> Vec<Settled> {
         // All are sent before any is awaited.
-        let sent: Vec<_> = mutations.into_iter().map(send).collect();
-        join_all(sent.into_iter().map(|sent| self.settle(sent))).await
+        let mut sent: Vec<_> = mutations.into_iter().map(send).collect();
+        if sent.len() > 1 {
+            return join_all(sent.into_iter().map(|sent| self.settle(sent))).await;
+        }
+        match sent.pop() {
+            Some(sent) => vec![self.settle(sent).await],
+            None => Vec::new(),
+        }
     }
 
     async fn write_in_turn(&self, mutations: Vec<Planned>) -> Result<()> {

@@ -75,7 +75,7 @@ fn deal() -> usize {
         static LEASE: OnceCell<Lease> = const { OnceCell::new() };
     }
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let free = |taken: u32| (taken != u32::MAX).then(|| taken | taken + 1);
+    let free = |taken: u32| (taken != u32::MAX).then(|| taken | (taken + 1));
     let mine = match TAKEN.fetch_update(Ordering::Acquire, Ordering::Relaxed, free) {
         Ok(taken) => {
             let lease = Lease(taken.trailing_ones() as usize);

@@ -16,7 +16,7 @@ use super::counters::Counters;
 use super::ledger::Attempt;
 use super::message::{ClearOp, Settlement};
 use super::outdated::Carried;
-use super::queue::{Job, Readers, Work};
+use super::queue::{Job, Work};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
@@ -102,7 +102,7 @@ pub(super) async fn read(mut slot: Slot, pass: Admission) {
         yield_now().await;
     }
     slot.starting = false;
-    let (keys, readers) = core.take_reads();
+    let (keys, callers, asked) = core.take_reads();
     if keys.is_empty() {
         return;
     }
@@ -111,9 +111,8 @@ pub(super) async fn read(mut slot: Slot, pass: Admission) {
         Ok(()) => {
             core.meter.sending(true, keys.len());
             let began = Began::now(&core.runtime);
-            let callers = readers.iter().flat_map(Readers::iter).map(|reader| &reader.caller);
-            let call =
-                trace::call("read", &core.label, keys.len(), callers, core.backend.read_entries(&keys));
+            let read = core.backend.read_entries(&keys);
+            let call = trace::call("read", &core.label, keys.len(), &callers, read);
             let call = AssertUnwindSafe(call).catch_unwind();
             // A read that is dropped has no effect, so a late one is simply dropped.
             let called =
@@ -128,9 +127,7 @@ pub(super) async fn read(mut slot: Slot, pass: Admission) {
     };
     record(&core, pass, &results);
     slot.leave();
-    for (readers, result) in readers.into_iter().zip(results) {
-        readers.answer(result);
-    }
+    asked.answer(results);
 }
 
 /// Lets the tasks that are ready have their turn.
@@ -237,9 +234,7 @@ pub(super) async fn write(mut slot: Slot, mut batch: Batch, pass: Admission) {
             }
             record(&core, pass, judged(batch.jobs(), &results));
             slot.leave();
-            for (job, result) in batch.jobs.by_ref().zip(results) {
-                core.finish(job, result);
-            }
+            core.finish_all(batch.jobs.by_ref().zip(results));
         }
         Either::Left((Err(panic), _)) => {
             let error = backend_panic(&panic_message(&*panic));

@@ -276,11 +276,16 @@ impl TierCore {
 
     /// A mutation reached the actor.
     pub(crate) fn arrive(self: &Arc<Self>, mutation: Mutation) {
+        if let Some(job) = self.begin_arrived(mutation) {
+            self.carry_out(job);
+        }
+    }
+
+    /// Takes a mutation into the ledger; gives it back to be carried out, if it may be now.
+    pub(super) fn begin_arrived(self: &Arc<Self>, mutation: Mutation) -> Option<Job> {
         let refused = self.refusal(&mutation);
         let begun = self.with_ledger(|ledger, done| ledger.arrive(mutation, refused, done));
-        if let Some((mutation, attempt)) = begun {
-            self.carry_out(Job { work: Work::Mutation(mutation), attempt });
-        }
+        begun.map(|(mutation, attempt)| Job { work: Work::Mutation(mutation), attempt })
     }
 
     /// Applies a job through the port, or queues it for a call. Never under the ledger's lock: what a port displaces

@@ -29,22 +29,32 @@ pub(crate) enum Message {
     Crash,
 }
 
+/// What a reader waits for.
+pub(crate) type ReadAnswer = oneshot::Receiver<Result<Option<Entry>>>;
+
 /// Asks for one entry. Dropped unanswered, it answers [`ErrorKind::Restarted`].
 pub(crate) struct ReadOp {
     pub(crate) key: CacheKey,
+    /// When its caller gives up.
+    pub(crate) deadline: Instant,
     pub(crate) caller: Caller,
     reply: Option<oneshot::Sender<Result<Option<Entry>>>>,
 }
 
 impl ReadOp {
-    pub(crate) fn new(key: CacheKey) -> (Self, oneshot::Receiver<Result<Option<Entry>>>) {
+    pub(crate) fn new(key: CacheKey, deadline: Instant) -> (Self, ReadAnswer) {
         let (reply, answer) = oneshot::channel();
-        (Self { key, caller: Caller::here(), reply: Some(reply) }, answer)
+        (Self { key, deadline, caller: Caller::here(), reply: Some(reply) }, answer)
     }
 
     /// Whether the caller has gone.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.reply.as_ref().is_none_or(oneshot::Sender::is_canceled)
+    }
+
+    /// Takes the caller's ear, if the deadline has passed: nobody waits from here on.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<oneshot::Sender<Result<Option<Entry>>>> {
+        if now < self.deadline { None } else { self.reply.take() }
     }
 
     pub(crate) fn answer(mut self, result: Result<Option<Entry>>) {

@@ -28,6 +28,7 @@ mod pump;
 mod quarantine;
 mod queue;
 mod repair;
+mod watch;
 
 pub(crate) use self::core::TierCore;
 pub(crate) use actor::TierActor;
@@ -37,6 +38,8 @@ pub use behind::WriteBehindInspection;
 pub use breaker::{BreakerOptions, BreakerState};
 pub(crate) use counters::Counters;
 pub use counters::{ReadCounts, WriteCounts};
-pub(crate) use message::{Change, ClearOp, Fill, Message, Mutation, Open, ReadOp, Settled, Settlement};
+pub(crate) use message::{
+    Change, ClearOp, Fill, Message, Mutation, Open, ReadAnswer, ReadOp, Settled, Settlement,
+};
 pub use options::{ErrorPolicy, Tier, TierOptions};
 pub(crate) use outdated::Surroundings;

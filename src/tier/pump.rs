@@ -8,21 +8,61 @@ use super::breaker::Admission;
 use super::call;
 use super::core::{TierCore, lock};
 use super::counters::Counters;
-use super::ledger::Attempt;
+use super::ledger::{Attempt, Ledger};
 use super::message::{Fill, Mutation, ReadOp, Settlement};
-use super::queue::{Job, Readers, Work};
+use super::queue::{Job, Queue, Readers, Work};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
+use crate::observe::trace::Caller;
 use crate::planted::{Plant, planted};
 use crate::runtime::host::drop_quietly;
-use crate::value::Stamp;
+use crate::value::{Entry, Stamp};
+
+/// So many keys of a batch are looked up in the ledger under one lock.
+const LOCKED: usize = 32;
 
 /// A caller on its way into the queue. Given up on drop: a panic on the way must not keep a shutdown waiting.
-struct Entering<'a>(&'a TierCore);
+struct Entering<'a>(Option<&'a TierCore>);
+
+impl Entering<'_> {
+    /// There it is, under the queue's lock.
+    fn entered(mut self, queue: &mut Queue) {
+        self.0 = None;
+        queue.entering -= 1;
+    }
+}
 
 impl Drop for Entering<'_> {
     fn drop(&mut self) {
-        lock(&self.0.queue).entering -= 1;
+        if let Some(core) = self.0 {
+            lock(&core.queue).entering -= 1;
+        }
+    }
+}
+
+/// Those who wait for a call that is on its way; their deadlines pass meanwhile. Dropped, they are told that it is not
+/// coming back.
+pub(super) struct Asked {
+    core: Arc<TierCore>,
+    call: u64,
+}
+
+impl Asked {
+    /// Answers them, in the order of the call's keys.
+    pub(super) fn answer(self, results: Vec<Result<Option<Entry>>>) {
+        for (readers, result) in self.take().into_iter().zip(results) {
+            readers.answer(result);
+        }
+    }
+
+    fn take(&self) -> Vec<Readers> {
+        lock(&self.core.queue).asked(self.call)
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        drop(self.take());
     }
 }
 
@@ -44,19 +84,28 @@ impl TierCore {
     }
 
     /// Takes a read in its caller's own task, without a message; gives it back where there is no room for it, so that
-    /// it waits in the mailbox like others. To be called while nothing waits there. Reads need no actor: should it
+    /// it waits in the mailbox like others. Taken, it is answered by its deadline. To be called while nothing waits
+    /// there. Reads need no actor: should it
     /// restart now, the next incarnation finds the queue as it is.
     pub(crate) fn read_at_once(self: &Arc<Self>, read: ReadOp) -> Option<ReadOp> {
         let limit = self.room_limit();
-        let pushed = {
+        let (pushed, unwatched, starts) = {
             let mut queue = lock(&self.queue);
             if !queue.open || queue.len() >= limit {
                 return Some(read);
             }
-            queue.push_read(read)
+            let unwatched = (!queue.watched).then_some(read.deadline);
+            queue.watched = true;
+            let pushed = queue.push_read(read);
+            (pushed, unwatched, self.may_read(&mut queue))
         };
+        if let Some(deadline) = unwatched {
+            self.watch_reads(deadline);
+        }
         self.queued_read(pushed);
-        while self.send_reads() {}
+        if starts {
+            self.start_reading();
+        }
         None
     }
 
@@ -72,10 +121,19 @@ impl TierCore {
             }
             queue.entering += 1;
         }
-        let entering = Entering(self);
-        self.arrive(mutation);
-        drop(entering);
-        while self.send_writes() {}
+        let entering = Entering(Some(self));
+        let begun = self.begin_arrived(mutation);
+        let starts = {
+            let mut queue = lock(&self.queue);
+            entering.entered(&mut queue);
+            if let Some(job) = begun {
+                queue.push_write(job);
+            }
+            self.may_write(&mut queue)
+        };
+        if starts {
+            self.start_writing();
+        }
         None
     }
 
@@ -86,14 +144,24 @@ impl TierCore {
     }
 
     fn send_reads(self: &Arc<Self>) -> bool {
-        {
-            let mut queue = lock(&self.queue);
-            if !queue.has_reads() || queue.starting || queue.read_calls >= self.options.concurrency {
-                return false;
-            }
-            queue.read_calls += 1;
-            queue.starting = true;
+        let starts = self.may_read(&mut lock(&self.queue));
+        if starts {
+            self.start_reading();
         }
+        starts
+    }
+
+    /// Takes a place for a call, if there is one and something to read.
+    fn may_read(&self, queue: &mut Queue) -> bool {
+        if !queue.has_reads() || queue.starting || queue.read_calls >= self.options.concurrency {
+            return false;
+        }
+        queue.read_calls += 1;
+        queue.starting = true;
+        true
+    }
+
+    fn start_reading(self: &Arc<Self>) {
         match self.admit() {
             Ok(pass) => self.runtime.detach(call::read(call::Slot::reading(self), pass)),
             Err(error) => {
@@ -104,19 +172,20 @@ impl TierCore {
                 }
             }
         }
-        true
     }
 
-    /// What the call that is starting reads. If more waits, the next call starts.
-    pub(super) fn take_reads(self: &Arc<Self>) -> (Vec<CacheKey>, Vec<Readers>) {
-        let batch = self.starting_reads();
-        if !batch.0.is_empty() {
+    /// What the call that is starting reads, on whose behalf, and who waits. If more waits, the next call starts.
+    pub(super) fn take_reads(self: &Arc<Self>) -> (Vec<CacheKey>, Vec<Caller>, Asked) {
+        let (keys, readers) = self.starting_reads();
+        if !keys.is_empty() {
             Counters::one(&self.counters.read_calls);
-            Counters::add(&self.counters.read_keys, batch.0.len() as u64);
+            Counters::add(&self.counters.read_keys, keys.len() as u64);
         }
+        let callers = readers.iter().flat_map(Readers::iter).map(|reader| reader.caller.clone()).collect();
+        let call = lock(&self.queue).ask(readers);
         while self.send_reads() {}
         self.room.wake();
-        batch
+        (keys, callers, Asked { core: Arc::clone(self), call })
     }
 
     fn starting_reads(&self) -> (Vec<CacheKey>, Vec<Readers>) {
@@ -126,15 +195,25 @@ impl TierCore {
     }
 
     fn send_writes(self: &Arc<Self>) -> bool {
-        {
-            let mut queue = lock(&self.queue);
-            let full = queue.write_calls >= self.options.concurrency;
-            if !queue.has_waiting_writes() || queue.writes_starting || full {
-                return false;
-            }
-            queue.write_calls += 1;
-            queue.writes_starting = true;
+        let starts = self.may_write(&mut lock(&self.queue));
+        if starts {
+            self.start_writing();
         }
+        starts
+    }
+
+    /// As [`may_read`](Self::may_read).
+    fn may_write(&self, queue: &mut Queue) -> bool {
+        let full = queue.write_calls >= self.options.concurrency;
+        if !queue.has_waiting_writes() || queue.writes_starting || full {
+            return false;
+        }
+        queue.write_calls += 1;
+        queue.writes_starting = true;
+        true
+    }
+
+    fn start_writing(self: &Arc<Self>) {
         match self.admit() {
             Ok(pass) => self.runtime.detach(call::write_queued(call::Slot::writing_queued(self), pass)),
             Err(error) => {
@@ -143,7 +222,6 @@ impl TierCore {
                 self.refuse(batch, &error);
             }
         }
-        true
     }
 
     /// What the call that is starting writes. If more waits, the next call starts.
@@ -186,22 +264,30 @@ impl TierCore {
 
     /// Drops jobs that were settled by their callers' deadline while they waited, and fills that are void by now.
     fn drop_settled(self: &Arc<Self>, batch: Vec<Job>) -> Vec<Job> {
-        let (batch, dropped): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| match &job.work {
+        let is_live = |ledger: &Ledger, job: &Job| match &job.work {
             Work::Repair(_) | Work::Behind(_) => true,
             // Also one that is out no longer because one that it overtook has timed out: it is what the key is to show.
             Work::Mutation(mutation) => {
-                let ledger = lock(&self.ledger);
                 ledger.is_out(job.key(), job.attempt) || ledger.is_unsettled(job.key(), mutation.stamp())
             }
             Work::Fill(fill) => {
-                let out = planted(Plant::FillNotOut) || lock(&self.ledger).is_out(job.key(), job.attempt);
+                let out = planted(Plant::FillNotOut) || ledger.is_out(job.key(), job.attempt);
                 out && self.order.fences.holds(fill.fence)
             }
-        });
-        if !dropped.is_empty() {
-            let error = Error::new(ErrorKind::Timeout, "the deadline passed before it could be sent");
-            self.refuse(dropped, &error);
+        };
+        let mut live = Vec::with_capacity(batch.len());
+        for jobs in batch.chunks(LOCKED) {
+            let ledger = lock(&self.ledger);
+            live.extend(jobs.iter().map(|job| is_live(&ledger, job)));
         }
+        if !live.contains(&false) {
+            return batch;
+        }
+        let (mut batch, mut dropped) = (Vec::with_capacity(batch.len()), batch);
+        let mut live = live.into_iter();
+        batch.extend(dropped.extract_if(.., |_| live.next().unwrap_or(true)));
+        let error = Error::new(ErrorKind::Timeout, "the deadline passed before it could be sent");
+        self.refuse(dropped, &error);
         batch
     }
 
@@ -254,6 +340,39 @@ impl TierCore {
     pub(super) fn finish(self: &Arc<Self>, job: Job, result: Result<Settlement>) {
         if let Some(next) = self.conclude(job, result) {
             self.carry_out(next);
+        }
+    }
+
+    /// As [`finish`](Self::finish), for the jobs of a call: those who wait for the ledger's lock wait for a few of them.
+    pub(super) fn finish_all(self: &Arc<Self>, jobs: impl Iterator<Item = (Job, Result<Settlement>)>) {
+        let mut mutations = Vec::with_capacity(LOCKED);
+        for (job, result) in jobs {
+            let carried = job.carried();
+            let Job { work: Work::Mutation(mutation), attempt } = job else {
+                self.finish(job, result);
+                continue;
+            };
+            self.note_answer(mutation.key(), carried, &result);
+            mutations.push((mutation, attempt, result));
+            if mutations.len() == LOCKED {
+                self.complete(&mut mutations);
+            }
+        }
+        self.complete(&mut mutations);
+    }
+
+    fn complete(self: &Arc<Self>, mutations: &mut Vec<(Mutation, Attempt, Result<Settlement>)>) {
+        if mutations.is_empty() {
+            return;
+        }
+        let next: Vec<_> = self.with_ledger(|ledger, done| {
+            let mutations = mutations.drain(..);
+            mutations
+                .filter_map(|(mutation, attempt, result)| ledger.complete(mutation, attempt, result, done))
+                .collect()
+        });
+        for (mutation, attempt) in next {
+            self.carry_out(Job { work: Work::Mutation(mutation), attempt });
         }
     }
 

@@ -5,6 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use futures_channel::oneshot;
+
 use super::backlog::Sending;
 use super::ledger::Attempt;
 use super::message::{Change, Fill, Mutation, ReadOp};
@@ -13,6 +15,7 @@ use super::quarantine::Repair;
 use crate::error::Error;
 use crate::key::{CacheKey, KeyHash};
 use crate::observe::trace::Caller;
+use crate::runtime::Instant;
 use crate::value::{Entry, Stamp};
 
 /// Reads of one key that wait together. They left the mailbox, whose bound no longer holds them.
@@ -32,6 +35,12 @@ pub(super) struct Queue {
     /// How many keys the last read call took, and the last writing call.
     last_batch: usize,
     last_written: usize,
+    /// Those whose keys are being read, by call.
+    asked: Vec<(u64, Vec<Readers>)>,
+    /// How many read calls there have been.
+    asks: u64,
+    /// Whether the readers' deadlines are watched.
+    pub(super) watched: bool,
     writes: VecDeque<Job>,
     /// Whether callers may queue what they ask for themselves: while the actor runs.
     pub(super) open: bool,
@@ -68,6 +77,19 @@ impl Readers {
         Some(Self { first, others })
     }
 
+    /// Gives up those whose deadline has passed. Returns the next deadline of the others.
+    fn expire(&mut self, now: Instant, gone: &mut Vec<Unheard>) -> Option<Instant> {
+        let readers = std::iter::once(&mut self.first).chain(&mut self.others);
+        let mut next = None;
+        for reader in readers.filter(|reader| !reader.is_abandoned()) {
+            match reader.expire(now) {
+                Some(reply) => gone.push(reply),
+                None => next = earlier(next, Some(reader.deadline)),
+            }
+        }
+        next
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &ReadOp> {
         std::iter::once(&self.first).chain(&self.others)
     }
@@ -79,6 +101,13 @@ impl Readers {
         // With one reader nothing is cloned.
         self.first.answer(result);
     }
+}
+
+/// A caller whose deadline has passed, and who has not been told.
+type Unheard = oneshot::Sender<Result<Option<Entry>, Error>>;
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 /// One key's part in a writing call.
@@ -202,6 +231,26 @@ impl Queue {
         }
         self.last_batch = batch.0.len();
         batch
+    }
+
+    /// Keeps those who wait for a call that is on its way; returns its number.
+    pub(super) fn ask(&mut self, readers: Vec<Readers>) -> u64 {
+        self.asks += 1;
+        self.asked.push((self.asks, readers));
+        self.asks
+    }
+
+    /// Those who wait for a call, in the order of its keys.
+    pub(super) fn asked(&mut self, call: u64) -> Vec<Readers> {
+        let place = self.asked.iter().position(|(asked, _)| *asked == call);
+        place.map_or_else(Vec::new, |place| self.asked.swap_remove(place).1)
+    }
+
+    /// Gives up readers whose deadline has passed. Returns the next deadline of the others.
+    pub(super) fn expire_reads(&mut self, now: Instant, gone: &mut Vec<Unheard>) -> Option<Instant> {
+        let asked = self.asked.iter_mut().flat_map(|(_, readers)| readers);
+        let all = self.readers.values_mut().chain(asked);
+        all.map(|readers| readers.expire(now, gone)).fold(None, earlier)
     }
 
     /// Whether others are likely to ask in a moment: those whom the last call has answered, to begin with.

@@ -195,6 +195,41 @@ fn a_master_that_stands_still_stalls_no_others_keys() {
     });
 }
 
+/// It answers, takes itself for a master, and knows of no other: the map has to come from one that sees the cluster.
+#[test]
+fn a_map_from_a_master_that_is_cut_off_is_not_believed() {
+    let cluster = RedisCluster::start().unwrap();
+    let (redis, runtime) = {
+        let redis = RedisBackend::builder(RedisDriver::Smol).cluster(cluster.urls()).namespace("n");
+        (redis.build().unwrap(), RuntimeHandle::new(SmolRuntime::new()))
+    };
+    open(&redis, &runtime);
+    let keys: Vec<_> = (0..100).map(key).collect();
+    let is_theirs = |key: &CacheKey| cluster.slot(&format!("n:{key}")).unwrap() > 5460;
+    let (theirs, _): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(is_theirs);
+    smol::block_on(async {
+        for written in redis.write_entries(entries(&keys, stamp(&runtime, 1))).await {
+            written.unwrap();
+        }
+        let lonely = &cluster.nodes()[0];
+        for other in &cluster.nodes()[1..] {
+            let id = other.command(&["CLUSTER", "MYID"]).unwrap().text();
+            lonely.command(&["CLUSTER", "FORGET", &id]).unwrap();
+        }
+        until(&runtime, "its being alone", async || {
+            lonely.command(&["CLUSTER", "INFO"]).unwrap().text().contains("cluster_state:fail")
+        })
+        .await;
+        let urls = [lonely.url(), cluster.nodes()[1].url()];
+        let redis = RedisBackend::builder(RedisDriver::Smol).cluster(urls).namespace("n").build().unwrap();
+        open(&redis, &runtime);
+        until(&runtime, "finding the others", async || {
+            redis.read_many(&theirs).await.into_iter().all(|read| read.is_ok_and(|value| value.is_some()))
+        })
+        .await;
+    });
+}
+
 #[cfg(feature = "backplane")]
 #[test]
 fn a_message_is_published_while_the_master_of_its_channel_is_dead() {

@@ -51,7 +51,7 @@ fn a_rotated_password_needs_no_restart() {
 
 #[test]
 fn a_namespace_is_all_that_a_user_needs_to_be_allowed() {
-    let rules = "on >pass ~n:* +mget +get +set +unlink +getrange +eval +evalsha +scan +hset +hget +hlen \
+    let rules = "on >pass ~n:* +mget +get +set +mset +pexpireat +unlink +getrange +eval +evalsha +scan +hset +hget +hlen \
                  +hexists +hvals +hgetall +del +time +ping +select";
     let server = RedisServer::builder().user("narrow", rules).start().unwrap();
     let redis = works(builder(&server, "n").credentials(Credentials::user("narrow", "pass")).database(1));
@@ -145,6 +145,29 @@ fn a_connection_whose_answer_came_when_nobody_waited_is_kept() {
     assert_eq!((redis.stats().connects, redis.stats().disconnects), (1, 0));
 }
 
+/// Publishes a message and hears it.
+#[cfg(feature = "backplane")]
+async fn hears_itself(redis: &RedisBackend, runtime: &tierkeep::runtime::RuntimeHandle) {
+    use tierkeep::backplane::Backplane;
+    let backplane = redis.backplane();
+    let mut heard = backplane.subscribe(runtime).await.unwrap();
+    backplane.publish(runtime, Raw::from_static(b"hello")).await.unwrap();
+    let soon = runtime.now().after(crate::support::ms(5000));
+    let heard = runtime.deadline(soon, heard.next()).await;
+    assert_eq!(heard.flatten().as_deref(), Some(&b"hello"[..]));
+}
+
+#[cfg(feature = "backplane")]
+#[test]
+fn a_backplane_needs_its_channel_and_two_commands() {
+    let rules = "on >pass ~n:* &n:!backplane +ping +publish +subscribe";
+    let server = RedisServer::builder().user("narrow", rules).start().unwrap();
+    let redis = builder(&server, "n").credentials(Credentials::user("narrow", "pass")).build().unwrap();
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    open(&redis, &runtime);
+    smol::block_on(hears_itself(&redis, &runtime));
+}
+
 #[cfg(all(feature = "redis-tokio-tls", feature = "redis-smol-tls"))]
 #[test]
 fn tls_with_both_drivers() {
@@ -162,6 +185,8 @@ fn tls_with_both_drivers() {
         let context = OpenContext::new(tierkeep_tokio::TokioRuntime::current().into());
         redis.open(&context).await.unwrap();
         assert!(redis.read(&key(1)).await.unwrap().is_some());
+        #[cfg(feature = "backplane")]
+        hears_itself(&redis, &context.runtime).await;
     });
     // Signed by nobody that the system knows.
     let stranger = build(RedisDriver::Smol).build().unwrap();

@@ -40,26 +40,36 @@ pub(crate) const MEASURES: &[Measure] = &[
         },
     },
     Measure {
-        names: &["redis_write_1_hitbox", "redis_write_1_unordered"],
+        names: WRITE_1,
         about: "writes of a Redis tier, 125 bytes with TTL, one task; stamps compared, and not",
-        run: |setting| write(setting, 1, ["redis_write_1_hitbox", "redis_write_1_unordered"], 1.0),
+        run: |setting| write(setting, 1, WRITE_1, 1.0),
     },
     Measure {
-        names: &["redis_write_16_hitbox", "redis_write_16_unordered"],
+        names: WRITE_16,
         about: "writes of a Redis tier, 125 bytes with TTL, 16 tasks; stamps compared, and not",
-        run: |setting| write(setting, 16, ["redis_write_16_hitbox", "redis_write_16_unordered"], 1.0),
+        run: |setting| write(setting, 16, WRITE_16, 1.0),
     },
     Measure {
-        names: &["redis_write_256_hitbox", "redis_write_256_unordered"],
+        names: WRITE_256,
         about: "writes of a Redis tier, 125 bytes with TTL, 256 tasks; stamps compared, and not",
-        run: |setting| write(setting, 256, ["redis_write_256_hitbox", "redis_write_256_unordered"], 2.0),
+        run: |setting| write(setting, 256, WRITE_256, 2.0),
     },
     Measure {
-        names: &["redis_write_1024_hitbox", "redis_write_1024_unordered"],
+        names: WRITE_1024,
         about: "writes of a Redis tier, 125 bytes with TTL, 1,024 tasks; stamps compared, and not",
-        run: |setting| write(setting, 1_024, ["redis_write_1024_hitbox", "redis_write_1024_unordered"], 2.5),
+        run: |setting| write(setting, 1_024, WRITE_1024, 2.5),
     },
 ];
+
+/// Of writes that compare stamps against hitbox's, against our own that do not, and of these against hitbox's.
+const WRITE_1: &[&str; 3] =
+    &["redis_write_1_hitbox", "redis_write_1_unordered", "redis_write_1_unordered_hitbox"];
+const WRITE_16: &[&str; 3] =
+    &["redis_write_16_hitbox", "redis_write_16_unordered", "redis_write_16_unordered_hitbox"];
+const WRITE_256: &[&str; 3] =
+    &["redis_write_256_hitbox", "redis_write_256_unordered", "redis_write_256_unordered_hitbox"];
+const WRITE_1024: &[&str; 3] =
+    &["redis_write_1024_hitbox", "redis_write_1024_unordered", "redis_write_1024_unordered_hitbox"];
 
 const ENTRIES: u64 = 8_192;
 /// Long enough for a thousand tasks to get into step.
@@ -253,7 +263,7 @@ fn read(setting: &Setting, tasks: u64, names: [&'static str; 2], goals: [f64; 2]
     ])
 }
 
-fn write(setting: &Setting, tasks: u64, names: [&'static str; 2], goal: f64) -> Outcome {
+fn write(setting: &Setting, tasks: u64, names: &[&'static str; 3], goal: f64) -> Outcome {
     let bench = Bench::start(tasks)?;
     let sides = Contest::new(setting, Unit::PerSecond)
         .round(ROUND)
@@ -265,6 +275,7 @@ fn write(setting: &Setting, tasks: u64, names: [&'static str; 2], goal: f64) -> 
     Ok(vec![
         Comparison::new(names[0], Unit::PerSecond, goal, &sides[0], &sides[1]),
         Comparison::informative(names[1], Unit::PerSecond, &sides[0], &sides[2]),
+        Comparison::informative(names[2], Unit::PerSecond, &sides[2], &sides[1]),
     ])
 }
 

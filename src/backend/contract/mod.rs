@@ -49,6 +49,7 @@ pub mod calls;
 pub mod clears;
 pub mod entries;
 pub mod lives;
+pub mod stamps;
 pub mod store;
 mod subject;
 pub mod values;
@@ -158,6 +159,14 @@ macro_rules! __backend_cases {
                 an_expiry_is_never_prolonged
                 a_rewrite_replaces_the_expiry
                 a_sweep_spares_what_lives
+            }
+            stamps {
+                an_older_entry_is_refused
+                an_equal_stamp_is_applied
+                a_removal_keeps_older_entries_out
+                a_removal_spares_what_is_newer
+                the_stamp_of_what_has_expired_is_remembered
+                a_batch_is_decided_key_by_key
             }
             store {
                 it_says_the_same_of_itself_every_time

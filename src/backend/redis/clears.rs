@@ -49,6 +49,10 @@ struct Marks {
 }
 
 impl Marks {
+    fn is_empty(&self) -> bool {
+        self.all == 0 && self.regions.is_empty()
+    }
+
     fn covering(&self, region: &str) -> u64 {
         self.regions.get(region).copied().unwrap_or(0).max(self.all)
     }
@@ -93,7 +97,10 @@ impl Clears {
 
     /// Whether a clear that is known here hides an entry.
     pub(super) fn hides(&self, key: &CacheKey, stamp: Stamp) -> bool {
-        stamp.time <= self.marks.load().covering(key.prefix())
+        let marks = self.marks.load();
+        // Mostly there are none, and the region need not be looked for.
+        let covering = if marks.is_empty() { 0 } else { marks.covering(key.prefix()) };
+        stamp.time <= covering
     }
 
     /// A stamp for what comes without one: after every clear that is known here, before any later one.

@@ -123,20 +123,23 @@ const RESIDUAL: Duration = Duration::from_secs(30);
 /// all the same. Stamps follow the processes' clocks: two writes that no process saw one after the other are
 /// ordered by them, so that clocks which differ by a second may let the earlier of two writes within that second win.
 ///
-/// What that costs the server stands in `docs/performance.md`; [`RedisBuilder::compare_stamps`] turns it off.
+/// It costs the server some 0.9 µs of its thread per key over a `SET`, which takes 0.75 (in batches of 128, parsing included);
+/// [`RedisBuilder::compare_stamps`] turns it off. An entry that lives shorter than a tombstone leaves a guard beside it,
+/// `namespace:!g:{key}`, which a write looks for where nothing stands: in a cluster, in the key's own slot. Guards are not
+/// among the script's declared keys, which servers other than Redis and Valkey may insist on.
 ///
 /// # Plain values
 ///
 /// With [`RedisBuilder::plain_values`] the string is the bare value in the tier's format (choose one that others read, such
 /// as [`JsonFormat`](crate::codec::JsonFormat)), and its life the key's own. Lost with the frame are: stamps, and with them the order across
-/// processes and the marks of clears; stale and retain times; the checksum; the key's fingerprint; compression. What is read counts as written at
-/// the moment of the read.
+/// processes and the marks of clears; stale and retain times; the checksum; the key's fingerprint; compression. What is
+/// read counts as written at the moment of the read.
 ///
-/// A clear then deletes what it finds, in the background if that takes more than 100 ms. Until it is done, the process that
-/// cleared reads the region as absent, but for what it has written itself since; others see what has not been
-/// deleted yet. What another process writes meanwhile may be deleted too. It goes over the keys once; once more only after a
-/// lost connection, since a server that was replaced knows nothing of where it stood. It is tried until it succeeds, for as long as
-/// the process lives: what is left then stays until it expires.
+/// A clear then deletes what it finds, in the background if that takes more than 100 ms. Until it is done, the process
+/// that cleared reads the region as absent, but for what it has written itself since; others see what has not been
+/// deleted yet. What another process writes meanwhile may be deleted too. It goes over the keys once, and once more only
+/// after a lost connection, since a server that was replaced knows nothing of where it stood. It is tried until it
+/// succeeds, for as long as the process lives: what is left then stays until it expires.
 ///
 /// # Eviction
 ///
@@ -148,9 +151,9 @@ const RESIDUAL: Duration = Duration::from_secs(30);
 ///
 /// # Permissions
 ///
-/// An ACL user needs `~namespace:*` and the commands `mget get set unlink getrange eval evalsha scan hset hget hlen hexists
-/// hvals hgetall del time ping`; in another database than 0 `select`, with sentinels `role`, in a cluster
-/// `cluster|slots`, `cluster|info` and `asking`, for plain values `pttl`; for the backplane `publish`, `subscribe` and its channel,
+/// An ACL user needs `~namespace:*` and the commands `mget get set mset pexpireat unlink getrange eval evalsha scan hset
+/// hget hlen hexists hvals hgetall del time ping`; in another database than 0 `select`, with sentinels `role`, in a
+/// cluster `cluster|info`, `cluster|slots` and `asking`, for plain values `pttl`; for the backplane `publish`, `subscribe` and its channel,
 /// `&namespace:!backplane`.
 #[derive(Clone)]
 pub struct RedisBackend(Arc<Store>);

@@ -11,7 +11,8 @@ macro_rules! with_stamps {
     ($body:literal) => {
         concat!(
             r"
-local byte, unpack, call, pcall = string.byte, struct.unpack, redis.call, redis.pcall
+local byte, list, call, pcall = string.byte, unpack, redis.call, redis.pcall
+local pack, unpack = struct.pack, struct.unpack
 local function stamp(v)
   local magic, kind, _, flags = byte(v, 1, 4)
   if magic ~= 199 or (kind ~= 84 and kind ~= 86 and kind ~= 68) or not flags then return nil end
@@ -50,15 +51,21 @@ end
 /// Stores each value unless a newer stamp stands there. An empty value removes what has no stamp. A stamp that is more
 /// than an hour ahead of the store's clock is not believed.
 ///
-/// KEYS: names. ARGV: the guards' prefix, their life in ms, then per key the value and its life in ms or nothing.
-/// Answers per key: 1 or 0 (whether something was there), the newer stamp, or an error.
+/// Simple keys come first: their values are frames without a dictionary that live at least as long as a guard. Mostly an
+/// older one of these stands there, or nothing. Of such a key only the stamp is looked at, and all of them are stored with
+/// one command: each call of one costs the script a good part of a microsecond, and so does an expiry given to `SET`.
+///
+/// KEYS: names. ARGV: the guards' prefix, their life in ms, how many keys are simple, the least milliseconds of their
+/// stamps, then per key the value and its life in ms or nothing. Answers nothing if all were simple, and applied.
+/// Otherwise per key: 1 or 0 (whether something was there), the newer stamp, or an error.
 const STORE: &str = with_stamps!(
     r"
-local keys, arguments, answers, guard_life = KEYS, ARGV, {}, tonumber(ARGV[2])
+local keys, arguments, answers = KEYS, ARGV, {}
+local guards, guard_life = ARGV[1], tonumber(ARGV[2])
 local function change(i, key, value, life, found)
   local lo, hi, node = stamp(found)
   if found == '' then
-    local guard = pcall('GET', ARGV[1] .. '{' .. key .. '}')
+    local guard = pcall('GET', guards .. '{' .. key .. '}')
     if type(guard) == 'string' then lo, hi, node = stamp(guard) end
   end
   local newer = false
@@ -69,7 +76,7 @@ local function change(i, key, value, life, found)
     newer = hi > h or (hi == h and (lo > l or (lo == l and node > n)))
   end
   if newer and believable(hi) then
-    answers[i] = struct.pack('<I4I4I4', lo, hi, node)
+    answers[i] = pack('<I4I4I4', lo, hi, node)
   else
     local done = true
     if value == '' then
@@ -81,8 +88,8 @@ local function change(i, key, value, life, found)
       if live(value) and tonumber(life) < guard_life then
         -- It is gone before an older write that was given up can be ruled out.
         local l, h, n = stamp(value)
-        local guard = '\199D\1\0\0\0' .. struct.pack('<I4I4I4', l, h, n)
-        pcall('SET', ARGV[1] .. '{' .. key .. '}', guard, 'PX', ARGV[2])
+        local guard = '\199D\1\0\0\0' .. pack('<I4I4I4', l, h, n)
+        pcall('SET', guards .. '{' .. key .. '}', guard, 'PX', ARGV[2])
       end
     end
     if type(done) == 'table' and done.err then
@@ -98,24 +105,66 @@ local function change(i, key, value, life, found)
     end
   end
 end
-for i = 1, #keys do
-  local key, value, life = keys[i], arguments[2 * i + 1], arguments[2 * i + 2]
-  local found = head(key)
-  local simple = false
-  if #found == 23 and #value > 23 and life ~= '' then
-    -- Mostly a frame follows an older one, neither has a dictionary, and it outlives a guard: looked at in one go.
-    local magic, flags, _, lo, hi, node = unpack('<I3BI2I4I4I4', found)
-    local m, f, _, l, h, n = unpack('<I3BI2I4I4I4', value)
-    simple = magic == 87239 and m == 87239 and flags % 16 < 8 and f % 16 < 8
-      and (hi < h or (hi == h and (lo < l or (lo == l and node <= n)))) and tonumber(life) >= guard_life
-  end
-  if simple then
-    local done = pcall('SET', key, value, 'PX', life)
-    answers[i] = done.err and done or 1
+local simple, least = tonumber(ARGV[3]), tonumber(ARGV[4])
+local places, puts, n, others = {}, {}, 0, #keys > simple
+local function store()
+  if n == 0 then return end
+  local done
+  if n == 1 and arguments[2 * places[1] + 4] ~= '' then
+    done = pcall('SET', puts[1], puts[2], 'PX', arguments[2 * places[1] + 4])
   else
-    change(i, key, value, life, found)
+    done = pcall('MSET', list(puts))
+    if not done.err then
+      local now, ends = call('TIME'), {}
+      now = now[1] * 1000 + math.floor(now[2] / 1000)
+      for j = 1, n do
+        local life = arguments[2 * places[j] + 4]
+        if life ~= '' then
+          local at = ends[life]
+          if not at then
+            at = string.format('%.0f', now + life)
+            ends[life] = at
+          end
+          pcall('PEXPIREAT', puts[2 * j - 1], at)
+        end
+      end
+    end
+  end
+  if done.err then
+    -- Each is answered for itself.
+    others = true
+    for j = 1, n do
+      local i, key = places[j], puts[2 * j - 1]
+      change(i, key, puts[2 * j], arguments[2 * i + 4], head(key))
+    end
+  end
+  places, puts, n = {}, {}, 0
+end
+for i = 1, simple do
+  local key, value = keys[i], arguments[2 * i + 3]
+  local found = head(key)
+  local older = false
+  if #found == 23 then
+    local id, flags, _, ms = unpack('<I3BI4I6', found)
+    older = id == 87239 and flags % 16 < 8 and ms < least
+  elseif found == '' then
+    older = not pcall('GET', guards .. '{' .. key .. '}')
+  end
+  if older then
+    n = n + 1
+    places[n], puts[2 * n - 1], puts[2 * n] = i, key, value
+    if n == 2000 then store() end -- a call takes some thousands of arguments
+  else
+    others = true
+    change(i, key, value, arguments[2 * i + 4], found)
   end
 end
+store()
+for i = simple + 1, #keys do
+  change(i, keys[i], arguments[2 * i + 3], arguments[2 * i + 4], head(keys[i]))
+end
+if not others then return {} end
+for i = 1, simple do answers[i] = answers[i] or 1 end
 return answers
 "
 );
@@ -191,11 +240,14 @@ impl Lua {
     /// A call of it by its hash.
     pub(super) fn call<'a, K, A>(&self, keys: K, arguments: A) -> Cmd
     where
-        K: ExactSizeIterator<Item = &'a [u8]>,
-        A: Iterator<Item = &'a [u8]>,
+        K: ExactSizeIterator<Item = &'a [u8]> + Clone,
+        A: Iterator<Item = &'a [u8]> + Clone,
     {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.hash).arg(keys.len());
+        // Made in one piece: a batch has more than a thousand arguments.
+        let of_arguments = |sum: (usize, usize), argument: &[u8]| (sum.0 + 1, sum.1 + argument.len());
+        let (args, bytes) = keys.clone().chain(arguments.clone()).fold((0, 64), of_arguments);
+        let mut command = Cmd::with_capacity(3 + args, bytes);
+        command.arg("EVALSHA").arg(&self.hash).arg(keys.len());
         for key in keys {
             command.arg(key);
         }

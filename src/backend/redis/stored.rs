@@ -58,6 +58,11 @@ pub(super) fn value(raw: Raw, stamp: Stamp) -> Raw {
     out.freeze()
 }
 
+/// Whether the stamp stands at its usual place: the script looks nowhere else at a glance.
+pub(super) fn is_plain_frame(raw: &[u8]) -> bool {
+    raw.len() > 22 && raw.starts_with(b"\xC7T\x01") && raw[3] % 16 < 8
+}
+
 pub(super) fn tombstone(stamp: Stamp) -> Raw {
     let mut out = BytesMut::with_capacity(HEAD);
     put_head(&mut out, TOMBSTONE, stamp);

@@ -55,6 +55,15 @@ struct Change {
     bytes: Raw,
     /// In ms; nothing: for ever.
     life: String,
+    /// The milliseconds of the stamp of what the script can store at a glance; `None`: it has to look closely.
+    simple: Option<u64>,
+}
+
+impl Change {
+    fn at_a_glance(mut self, stamp: Stamp) -> Self {
+        self.simple = stored::is_plain_frame(&self.bytes).then_some(stamp.time >> 16);
+        self
+    }
 }
 
 /// What the script did about a key.
@@ -113,9 +122,15 @@ impl Store {
             match Life::at(write.kept_until, now) {
                 Life::Over => self.change(&write.key, stored::tombstone(stamp), self.tombstone_life()),
                 Life::Millis(left) => {
-                    self.change(&write.key, stored::value(write.raw, stamp), left.to_string())
+                    let change = self.change(&write.key, stored::value(write.raw, stamp), left.to_string());
+                    // What lives shorter leaves a guard.
+                    let outlives_guards = u128::from(left) >= self.options.tombstones.as_millis();
+                    if outlives_guards { change.at_a_glance(stamp) } else { change }
                 }
-                Life::Endless => self.change(&write.key, stored::value(write.raw, stamp), String::new()),
+                Life::Endless => {
+                    let bytes = stored::value(write.raw, stamp);
+                    self.change(&write.key, bytes, String::new()).at_a_glance(stamp)
+                }
             }
         });
         let outcomes = self.apply(&changes.collect::<Vec<_>>()).await;
@@ -141,7 +156,7 @@ impl Store {
 
     fn change(&self, key: &CacheKey, bytes: Raw, life: String) -> Change {
         let name = self.shared.keyspace.name(key);
-        Change { slot: self.servers.slot(&name), name, bytes, life }
+        Change { slot: self.servers.slot(&name), name, bytes, life, simple: None }
     }
 
     fn tombstone_life(&self) -> String {
@@ -171,16 +186,24 @@ impl Store {
         } else if !changes.is_empty() {
             groups.push((0..changes.len()).collect());
         }
+        for group in &mut groups {
+            group.sort_by_key(|&place| changes[place].simple.is_none());
+        }
         let guards = self.shared.keyspace.reserved("g:");
         let guard_life = self.tombstone_life();
         let calls = || {
             let call = |group: &Vec<usize>| {
-                let keys = group.iter().map(|&place| &changes[place].name[..]);
-                let values = group
-                    .iter()
-                    .flat_map(|&place| [&changes[place].bytes[..], changes[place].life.as_bytes()]);
-                let arguments = [guards.as_bytes(), guard_life.as_bytes()].into_iter().chain(values);
-                Keyed { slot: changes[group[0]].slot, command: STORE_IF_NEWER.call(keys, arguments) }
+                let changes = group.iter().map(|&place| &changes[place]);
+                let simple = changes.clone().filter_map(|change| change.simple);
+                let (count, least) =
+                    (simple.clone().count().to_string(), simple.min().unwrap_or(0).to_string());
+                let values = changes.clone().flat_map(|change| [&change.bytes[..], change.life.as_bytes()]);
+                let arguments = [&guards, &guard_life, &count, &least]
+                    .map(|text| text.as_bytes())
+                    .into_iter()
+                    .chain(values);
+                let command = STORE_IF_NEWER.call(changes.clone().map(|change| &change.name[..]), arguments);
+                Keyed { slot: changes.clone().next().map_or(0, |change| change.slot), command }
             };
             groups.iter().map(call).collect()
         };
@@ -188,6 +211,9 @@ impl Store {
         let mut outcomes: Vec<_> = changes.iter().map(|_| Err(failure::unexpected("a write"))).collect();
         for (group, answer) in groups.iter().zip(answers) {
             match answer {
+                Ok(Value::Array(answers)) if answers.is_empty() => {
+                    group.iter().for_each(|&place| outcomes[place] = Ok(Outcome::Applied(true)));
+                }
                 Ok(Value::Array(answers)) => {
                     for (&place, answer) in group.iter().zip(answers) {
                         outcomes[place] = outcome(answer);
