@@ -25,7 +25,7 @@ const PIECE: usize = 500;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// For how long a step may take: a connection whose other end is gone must not hold a deletion up for ever.
-const STEP: Duration = Duration::from_secs(5);
+const STEP: Duration = Duration::from_secs(3);
 
 /// A deletion that fails is tried again, first after this, then after twice as long each time.
 pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -173,7 +173,7 @@ pub(super) async fn sweep(
 ) -> Result<()> {
     let runtime = shared.runtime()?;
     let overdue =
-        || Err(Error::new(ErrorKind::Unavailable, "Redis took more than 5 s for a step of a deletion"));
+        || Err(Error::new(ErrorKind::Unavailable, "Redis took more than 3 s for a step of a deletion"));
     let region = match scope {
         Scope::Prefix(region) => Some(&**region),
         Scope::All => None,

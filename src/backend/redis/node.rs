@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use event_listener::Event;
+use event_listener::{Event, EventListener};
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use redis::aio::MultiplexedConnection;
@@ -29,8 +29,10 @@ pub(super) struct Node {
     link: Mutex<Link>,
     /// Under which opening of the backend the task that connects was started.
     connecting: AtomicU64,
-    /// Whether that task is at it still.
-    trying: AtomicBool,
+    /// Tasks that connect so far.
+    tries: AtomicU64,
+    /// The number of the one that is at it; 0: none is.
+    trying: AtomicU64,
     /// Connections in a row that were of use for a moment only.
     brief: AtomicU32,
     /// Whether it has ever been connected.
@@ -88,7 +90,8 @@ impl Node {
             target,
             link: Mutex::new(Link::Idle),
             connecting: AtomicU64::new(0),
-            trying: AtomicBool::new(false),
+            tries: AtomicU64::new(0),
+            trying: AtomicU64::new(0),
             brief: AtomicU32::new(0),
             was_up: AtomicBool::new(false),
             changed: Event::new(),
@@ -159,7 +162,7 @@ impl Node {
                 Link::Up(_) => {}
                 Link::Down(_) => {
                     let trying = self.trying.load(Ordering::SeqCst);
-                    *link = if trying { Link::Connecting } else { Link::Idle };
+                    *link = if trying > 0 { Link::Connecting } else { Link::Idle };
                     self.hurry.notify(usize::MAX);
                 }
                 Link::Idle | Link::Connecting => {}
@@ -311,11 +314,14 @@ impl Node {
     fn begin_connecting(&self, link: MutexGuard<'_, Link>, runtime: &RuntimeHandle, pause: Duration) {
         let opening = self.shared.openings();
         self.connecting.store(opening, Ordering::SeqCst);
-        self.trying.store(true, Ordering::SeqCst);
+        let number = self.tries.fetch_add(1, Ordering::SeqCst) + 1;
+        self.trying.store(number, Ordering::SeqCst);
+        // Listening before anyone can see that there is something to hurry.
+        let wait = (!pause.is_zero()).then(|| (pause, self.hurry.listen()));
         // A runtime that has ended drops the task where it stands, which then asks for the lock.
         drop(link);
-        let trying = Trying { node: Weak::clone(&self.this), opening };
-        runtime.spawn(connect(trying, runtime.clone(), pause));
+        let trying = Trying { node: Weak::clone(&self.this), opening, number };
+        runtime.spawn(connect(trying, runtime.clone(), wait));
     }
 
     /// One attempt. A panic of the driver (no runtime where it looked for one) is a failed attempt.
@@ -355,26 +361,26 @@ pub(super) fn pipeline(commands: Vec<Cmd>) -> Pipeline {
 struct Trying {
     node: Weak<Node>,
     opening: u64,
+    number: u64,
 }
 
 impl Drop for Trying {
     fn drop(&mut self) {
         let Some(node) = self.node.upgrade() else { return };
-        if node.connecting.load(Ordering::SeqCst) != self.opening {
-            return;
-        }
-        node.trying.store(false, Ordering::SeqCst);
-        if matches!(&*node.link(), Link::Connecting) {
+        let mut link = node.link();
+        // Under the lock, since another may begin as soon as this one has ended.
+        let last = node.trying.compare_exchange(self.number, 0, Ordering::SeqCst, Ordering::SeqCst);
+        if last.is_ok() && matches!(&*link, Link::Connecting) {
             let message = "the runtime on which Redis was being connected to has ended";
-            node.set(Link::Down(Error::new(ErrorKind::Unavailable, message)));
+            *link = Link::Down(Error::new(ErrorKind::Unavailable, message));
+            node.changed.notify(usize::MAX);
         }
     }
 }
 
-async fn connect(trying: Trying, runtime: RuntimeHandle, pause: Duration) {
+async fn connect(trying: Trying, runtime: RuntimeHandle, mut wait: Option<(Duration, EventListener)>) {
     let opening = trying.opening;
-    let hurry = |node: &Weak<Node>| Some(node.upgrade()?.hurry.listen());
-    let mut wait = if pause.is_zero() { None } else { hurry(&trying.node).map(|hurry| (pause, hurry)) };
+    let pause = wait.as_ref().map_or(Duration::ZERO, |(pause, _)| *pause);
     let mut backoff = FIRST_BACKOFF.max(pause);
     loop {
         if let Some((delay, hurry)) = wait
