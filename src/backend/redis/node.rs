@@ -206,7 +206,8 @@ impl Node {
                             ErrorKind::Unavailable,
                             format!("Redis has not answered for {} ms", self.shared.silence.as_millis()),
                         );
-                        self.drop_link(link, error);
+                        // It took its time to be noticed: that is pause enough.
+                        self.drop_link(link, error, Duration::ZERO);
                         continue;
                     }
                     Link::Down(_) | Link::Connecting if self.is_deserted() => {
@@ -257,7 +258,8 @@ impl Node {
         if error.is_unrecoverable_error() || error.is_io_error() {
             let link = self.link();
             if link.is(&live.pulse) {
-                self.drop_link(link, failure.clone());
+                let pause = self.shared.runtime().map(|runtime| self.pause_after(live, &runtime));
+                self.drop_link(link, failure.clone(), pause.unwrap_or_default());
             }
         }
         failure
@@ -294,17 +296,13 @@ impl Node {
     }
 
     /// Gives up the connection. The next attempt begins at once, and callers wait for it: a server that was restarted
-    /// is there again. After several that were soon lost it waits, and callers are refused.
-    fn drop_link(&self, mut link: MutexGuard<'_, Link>, error: Error) {
+    /// is there again. With a pause they are refused, so that one that ends as soon as it is used is not made on and on.
+    fn drop_link(&self, mut link: MutexGuard<'_, Link>, error: Error, pause: Duration) {
         Counts::one(&self.shared.counts.disconnects);
         self.shared.counts.failed(&error);
         let runtime = match self.shared.runtime() {
             Ok(runtime) => runtime,
             Err(error) => return *link = Link::Down(error),
-        };
-        let pause = match &*link {
-            Link::Up(live) => self.pause_after(live, &runtime),
-            _ => Duration::ZERO,
         };
         *link = if pause.is_zero() { Link::Connecting } else { Link::Down(error) };
         self.begin_connecting(link, &runtime, pause);
