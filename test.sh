@@ -241,7 +241,7 @@ step "dependencies" dependencies
 step "tests, all features" run_tests --all-features
 step "tests, no default features" run_tests -p tierkeep --no-default-features
 step "tests, some features alone" test_features_alone
-step "exploration and planted bugs" run_tests --release -p tierkeep-sim --test exploration
+step "exploration and planted bugs" run_tests --release -p tierkeep-sim --features journal --test exploration
 step "order models, under loom" order_models
 step "fuzz targets build" fuzz_targets
 step "quick start" quick_start

@@ -82,6 +82,14 @@ pub enum Plant {
     ClearLeavesPending,
     /// A write that gives way to a newer one is neither counted nor handed to the dead letters.
     DropCountsNothing,
+    /// A write that is refused supersedes the acknowledged one before it at once, not when its repair is confirmed.
+    RefusedForgetsAcknowledged,
+    /// A journal that syncs always acknowledges what it has only written.
+    JournalAcksUnsynced,
+    /// What a journal holds is not pending after a restart.
+    JournalNotReplayed,
+    /// A journal forgets a dead letter before its sink has it.
+    LetterForgotten,
 }
 
 impl Plant {
@@ -95,6 +103,14 @@ impl Plant {
         Self::AcceptForgetsSettled,
         Self::ClearLeavesPending,
         Self::DropCountsNothing,
+    ];
+
+    /// Those of journals, which an exploration of restarts can notice.
+    pub const JOURNAL: [Self; 4] = [
+        Self::RefusedForgetsAcknowledged,
+        Self::JournalAcksUnsynced,
+        Self::JournalNotReplayed,
+        Self::LetterForgotten,
     ];
 
     /// Those that an exploration can notice. [`InheritedAhead`](Self::InheritedAhead) needs a store that outlives a

@@ -16,6 +16,7 @@ mod behaviour {
     mod flights;
     mod formats;
     mod frames;
+    mod in_place;
     mod keys;
     mod lifecycle;
     mod read_policies;
@@ -58,6 +59,13 @@ mod behaviour {
                 fast_path {
                     hits_in_memory_touch_neither_mailbox_nor_codec
                     refilled_objects_are_hits_in_memory_too
+                }
+                in_place {
+                    a_store_in_process_answers_before_anyone_waits
+                    what_is_held_up_goes_on_without_its_caller
+                    a_read_that_is_held_up_is_made_again
+                    calls_that_fail_in_the_caller_s_hands_are_misses
+                    writers_of_one_key_take_turns
                 }
                 lifecycle {
                     shutdown_of_a_healthy_cache_is_clean
@@ -104,6 +112,7 @@ mod behaviour {
                     what_a_refused_write_displaced_for_good_is_a_dead_letter
                     a_bypass_hands_out_what_refused_writes_displaced
                     a_shutdown_hands_out_what_a_refused_write_stands_before
+                    a_repair_that_never_succeeds_holds_up_no_flush
                     a_poison_entry_stands_alone_in_the_end
                     a_poison_key_among_many_delays_the_others_by_less_than_a_retry
                     a_store_away_for_longer_than_the_queue_holds
@@ -114,6 +123,11 @@ mod behaviour {
                     what_gets_too_old_while_the_breaker_is_open_is_given_up
                     a_shutdown_drains
                     a_shutdown_with_the_store_away_hands_out_letters
+                    a_shutdown_tries_once_more_what_waits_to_be_tried_again
+                    a_flush_waits_for_what_was_written_anew_in_flight
+                    a_shutdown_waits_for_what_was_written_anew_in_flight
+                    what_was_accepted_behind_a_call_that_never_returns_is_sent_to_a_store_that_compares
+                    a_sink_that_panics_is_asked_once_a_letter
                     an_older_attempt_that_hangs_is_waited_for
                     a_failure_of_an_older_attempt_is_not_the_newer_change_s
                     a_call_whose_task_is_lost_is_tried_again

@@ -42,6 +42,12 @@ impl CpuWatch {
     }
 }
 
+/// What all threads of this process have run for so far.
+pub fn process_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 /// Runs `work` on several threads at once and returns what each gave: they begin together.
 ///
 /// # Panics

@@ -33,6 +33,7 @@ pub struct MapBackend {
     stamps: Option<Arc<Mutex<BTreeMap<CacheKey, Stamp>>>>,
     label: Option<BackendLabel>,
     residual: Option<Duration>,
+    immediate: bool,
 }
 
 impl MapBackend {
@@ -84,6 +85,13 @@ impl MapBackend {
     #[must_use]
     pub fn with_residual(mut self, residual: Duration) -> Self {
         self.residual = Some(residual);
+        self
+    }
+
+    /// Says that it answers [at once](Backend::immediate), as it does: by default it stands for a store far away.
+    #[must_use]
+    pub fn in_process(mut self) -> Self {
+        self.immediate = true;
         self
     }
 
@@ -171,6 +179,10 @@ impl Backend for MapBackend {
 
     fn label(&self) -> BackendLabel {
         self.label.clone().unwrap_or(BackendLabel::new_static("map"))
+    }
+
+    fn immediate(&self) -> bool {
+        self.immediate
     }
 
     fn residual(&self) -> Option<Duration> {

@@ -184,6 +184,10 @@ macro_rules! forward {
                 (**self).port()
             }
 
+            fn immediate(&self) -> bool {
+                (**self).immediate()
+            }
+
             fn residual(&self) -> Option<Duration> {
                 (**self).residual()
             }

@@ -106,8 +106,8 @@ pub type BackendResult<T> = Result<T>;
 
 /// A store of raw bytes under keys, and the only thing a new kind of tier has to implement.
 ///
-/// The engine calls it from spawned tasks, several calls at a time up to the tier's concurrency, and never more than
-/// one writing call for a key. A call that panics, fails or hangs is the tier's failure, not the cache's. A call whose
+/// The engine calls it from spawned tasks (but see [`immediate`](Self::immediate)), several calls at a time up to the
+/// tier's concurrency, and never more than one writing call for a key. A call that panics, fails or hangs is the tier's failure, not the cache's. A call whose
 /// deadline passes is left to run (see [`residual`](Self::residual)).
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
@@ -264,6 +264,16 @@ pub trait Backend: Send + Sync + 'static {
     /// A view that answers without waiting, for stores that can. Default: none.
     fn port(&self) -> Option<Arc<dyn Port>> {
         None
+    }
+
+    /// Whether calls are as a rule over when they are first polled, and may be polled on any thread, outside of the
+    /// runtime too: stores in process, which wait for nothing but a lock of their own. Default: no.
+    ///
+    /// A call that is asked for alone is then begun by whoever asks, and costs no task; a lone read of a store of bytes
+    /// goes to [`read`](Self::read). What is pending nevertheless goes on in a task, but for a read, which is dropped
+    /// and made again there. No deadline interrupts a poll: a store that blocks its thread must not say yes.
+    fn immediate(&self) -> bool {
+        false
     }
 
     /// For how long after a timed-out call was dropped the store may still apply it. `None`: the call is never

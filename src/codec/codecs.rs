@@ -19,13 +19,14 @@ use super::work::{CodecWork, Work, timed};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::RuntimeHandle;
+use crate::sync::Apart;
 use crate::value::{Object, Raw};
 
 /// Turns values into frames' payloads and back, in place or on the blocking pool.
 pub struct Codecs {
     options: CodecOptions,
     pool: Arc<CodecPool>,
-    counters: Counters,
+    counters: Apart<Counters>,
     work: Option<CodecWork>,
     pace: Pace,
     scratch: Scratch,
@@ -68,7 +69,7 @@ impl Codecs {
         let pool = CodecPool::new(runtime.clone(), workers, options.queue);
         // Two for each worker, and as many again for what is coded in place.
         let (pace, scratch) = (Pace::new(options.inline_budget), Scratch::new(2 * workers + 2));
-        let (counters, runtime) = (Counters::default(), runtime.clone());
+        let (counters, runtime) = (Apart::<Counters>::default(), runtime.clone());
         #[cfg(feature = "zstd")]
         let dictionaries =
             Arc::new(super::Dictionaries::new(options.max_dictionaries, &options.dictionaries));
@@ -157,14 +158,7 @@ impl Codecs {
             (encoded, copies)
         };
         let limit = self.encode_limit(backend.value_format().id(), backend.compressor().id());
-        let measured = if !exceeds(&value, &*ty, limit.bytes.min(SMALL)) {
-            Some(None)
-        } else if limit.bytes > SMALL && !exceeds(&value, &*ty, limit.bytes) {
-            Some(limit.measured)
-        } else {
-            None
-        };
-        if let Some(measured) = measured {
+        if let Some(measured) = in_place(&value, &*ty, limit) {
             let (format, compressor, place) =
                 (backend.value_format(), backend.compressor(), &self.counters.inline);
             return self.encode_counted(&value, &*ty, format, compressor, place, measured).map(copied);
@@ -176,6 +170,25 @@ impl Codecs {
             this.encode_counted(&value, &*ty, format, compressor, place, limit.measured).map(copied)
         };
         self.pool.run(job).await?
+    }
+
+    /// Encodes `value` as `backend` wants it, if it is small enough to be encoded in place and can be encoded.
+    pub(crate) fn encode_at_once(
+        &self,
+        value: &Object,
+        ty: &dyn ValueType,
+        backend: &dyn Backend,
+    ) -> Option<Encoded> {
+        let (format, compressor) = (backend.value_format(), backend.compressor());
+        let limit = self.encode_limit(format.id(), compressor.id());
+        let measured = in_place(value, ty, limit)?;
+        self.encode_counted(value, ty, format, compressor, &self.counters.inline, measured).ok()
+    }
+
+    /// What `value` weighs in memory, in bytes, if that can be counted in place.
+    pub(crate) fn weigh_at_once(&self, value: &Object, ty: &dyn ValueType) -> Option<u32> {
+        let small = !exceeds(value, ty, self.options.inline_encode.unwrap_or(FIRST));
+        small.then(|| contained(|| Ok(ty.weigh(value))).ok()).flatten()
     }
 
     /// Decodes a payload: in place if it is small, else on the pool. If the future is dropped, a job that runs already
@@ -465,6 +478,14 @@ impl fmt::Debug for Codecs {
             .field("pool", &self.pool)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether the value is encoded in place, and how that is measured.
+fn in_place(value: &Object, ty: &dyn ValueType, limit: Limit) -> Option<Option<Job>> {
+    if !exceeds(value, ty, limit.bytes.min(SMALL)) {
+        return Some(None);
+    }
+    (limit.bytes > SMALL && !exceeds(value, ty, limit.bytes)).then_some(limit.measured)
 }
 
 /// Whether the value is over `limit`. One that cannot be measured without panicking counts as over: its panic is

@@ -69,29 +69,36 @@ impl Limits {
     }
 
     /// Hands a failure to a format, which may print it as it likes: what comes out above is the same again.
+    #[cold]
     fn down<E: Error>(&self, failure: Flat) -> E {
         self.failure.set(Some(failure));
         E::custom("the value could not be read")
     }
 
     /// Takes a failure from a format.
+    #[cold]
     fn up<E: Error>(&self, error: E) -> Flat {
-        self.failure.take().unwrap_or_else(|| Flat(error.to_string()))
+        self.failure.take().unwrap_or_else(|| Flat::custom(error))
     }
 
+    #[cold]
     fn exceed<E: Error>(&self, limit: &'static str) -> E {
         self.exceeded.set(Some(limit));
         E::custom(limit)
     }
 }
 
-/// An error that is only its text, however often it is wrapped.
+/// An error that is only its text, however often it is wrapped. One pointer: results pass through it for each value, and
+/// a small one stays in registers.
 #[derive(Debug)]
-pub(super) struct Flat(String);
+pub(super) struct Flat(Box<Text>);
+
+#[derive(Debug)]
+struct Text(String);
 
 impl fmt::Display for Flat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.0.0)
     }
 }
 
@@ -99,7 +106,7 @@ impl std::error::Error for Flat {}
 
 impl Error for Flat {
     fn custom<T: fmt::Display>(text: T) -> Self {
-        Self(text.to_string())
+        Self(Box::new(Text(text.to_string())))
     }
 }
 

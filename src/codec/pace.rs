@@ -20,6 +20,10 @@ const WEIGHT: u64 = 64 << 10;
 /// What all measurements count for at most; what is older fades.
 const MEMORY: u64 = 256 << 10;
 
+/// How many times longer than expected a measurement may be: what is above tells of an interruption. Work that has
+/// become slower than that is followed step by step.
+const SURPRISE: u64 = 4;
+
 /// So much must have been measured before it counts.
 const ENOUGH: u64 = 16 << 10;
 
@@ -98,6 +102,10 @@ impl Pace {
             bytes = WEIGHT;
         }
         let (mut old_nanos, mut old_bytes) = slot.read();
+        if old_bytes >= ENOUGH {
+            let expected = u128::from(old_nanos) * u128::from(bytes) / u128::from(old_bytes);
+            nanos = nanos.min(u64::try_from(expected).unwrap_or(u64::MAX).saturating_mul(SURPRISE).max(1));
+        }
         while old_bytes + bytes > MEMORY {
             (old_nanos, old_bytes) = (old_nanos / 2, old_bytes / 2);
         }
@@ -189,6 +197,22 @@ mod tests {
         // Ten milliseconds off the processor in a job of four.
         note(&pace, 4 << 20, (4 << 20) + 10_000_000);
         assert!(pace.limit(JOB, 77) > 15_000, "{}", pace.limit(JOB, 77));
+    }
+
+    #[test]
+    fn one_interruption_of_a_small_job_does_not_decide() {
+        let pace = Pace::new(Duration::from_micros(30));
+        (0..40).for_each(|_| note(&pace, 6 << 10, 6 << 10));
+        note(&pace, 6 << 10, 4_000_000);
+        assert!(pace.limit(JOB, 77) > 25_000, "{}", pace.limit(JOB, 77));
+    }
+
+    #[test]
+    fn what_has_become_slow_is_followed() {
+        let pace = Pace::new(Duration::from_micros(30));
+        (0..40).for_each(|_| note(&pace, 6 << 10, 6 << 10));
+        (0..100).for_each(|_| note(&pace, 6 << 10, 200 * (6 << 10)));
+        assert_eq!(pace.limit(JOB, 77), SMALL);
     }
 
     #[test]

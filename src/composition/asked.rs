@@ -58,6 +58,8 @@ impl Engine {
         let usual = self.read_policy == ReadPolicy::Sequential
             && last.serving
             && last.core.port.is_none()
+            // What answers at once is not waited for.
+            && !last.core.immediate
             && last.core.is_open()
             && last.address.is_empty()
             && !planted(Plant::NoDeadline);

@@ -1,5 +1,5 @@
-//! A read or a mutation of a cache whose tiers are all in process: done in one go, by the caller. A mutation is announced,
-//! numbered and carried out.
+//! A read or a mutation of a cache whose tiers are all in process, or a mutation of one whose other tiers write behind:
+//! done in one go, by the caller. A mutation is announced, numbered and carried out, or queued.
 //!
 //! The same steps as in [`write`](super::write), in the same order; as nothing is awaited between them, nothing has to be
 //! kept for the case that the caller goes away. What a tier does not take at once goes the long way.
@@ -12,13 +12,14 @@ use super::engine::Engine;
 use super::policy::{ReadPolicy, RefillPolicy, WritePolicy};
 use super::write::{Planned, Sent, nothing, send};
 use crate::backend::Holds;
+use crate::codec::ValueType;
 use crate::error::{Error, Result};
 use crate::hit::Hit;
 use crate::key::CacheKey;
 use crate::observe::Began;
-use crate::order::Write;
+use crate::order::{Write, WriteHere};
 use crate::tier::{Change, Counters, Fill, Mutation, Settled, Settlement, TierCore};
-use crate::value::{DeleteStatus, Entry, Meta, Object, Payload};
+use crate::value::{DeleteStatus, Entry, Meta, Object, Payload, Stamp};
 
 /// What the tiers have made of a mutation.
 #[derive(Default)]
@@ -26,28 +27,71 @@ struct Tally {
     confirmed: bool,
     copies: u32,
     failure: Option<Error>,
+    /// A queue does not have it: then it is not acknowledged, whoever else confirmed it.
+    unqueued: Option<Error>,
 }
 
 impl Tally {
-    fn take(&mut self, settled: Settled) {
+    fn take(&mut self, core: &TierCore, settled: Settled) {
         match settled {
             Ok(settlement) => {
                 self.confirmed = true;
-                if let Settlement::Removed(DeleteStatus::Deleted(copies)) = settlement {
-                    self.copies += copies;
+                match settlement {
+                    Settlement::Removed(DeleteStatus::Deleted(copies)) => self.copies += copies,
+                    Settlement::Queued { held: true } => self.copies += 1,
+                    _ => {}
                 }
             }
+            Err(error) if core.behind.is_some() => self.unqueued = self.unqueued.take().or(Some(error)),
             Err(error) => self.failure = self.failure.take().or(Some(error)),
         }
     }
 
     fn result(self, require_all: bool) -> Result<u32> {
-        match self.failure {
-            Some(error) if require_all || !self.confirmed => Err(error),
-            None if !self.confirmed => nothing().map(|_| 0),
+        match (self.unqueued, self.failure) {
+            (Some(error), _) => Err(error),
+            (None, Some(error)) if require_all || !self.confirmed => Err(error),
+            (None, None) if !self.confirmed => nothing().map(|_| 0),
             _ => Ok(self.copies),
         }
     }
+}
+
+/// What has to be made of a value before it is queued, where every tier is in process or writes behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Queueing {
+    /// The tier that stores bytes: one at most.
+    encoded: Option<usize>,
+    /// Whether some tier of objects is bounded by their weight.
+    weighed: bool,
+}
+
+/// How a value is queued in such a cache; `None`: these tiers take the long way.
+pub(super) fn queueing(cores: &[Arc<TierCore>]) -> Option<Queueing> {
+    let mut queueing = Queueing::default();
+    let mut queues = false;
+    for (index, core) in cores.iter().enumerate() {
+        let takes = core.authoritative && core.options.max_value.is_none() && !core.options.read_only;
+        // What is written down first has to be waited for.
+        let at_once = core.behind.as_ref().map_or(core.port.is_some(), |behind| !behind.is_journaled());
+        if !takes || !at_once {
+            return None;
+        }
+        queues |= core.behind.is_some();
+        match core.holds {
+            Holds::Objects { weighed } => queueing.weighed |= weighed,
+            Holds::Bytes if queueing.encoded.is_none() => queueing.encoded = Some(index),
+            Holds::Bytes => return None,
+        }
+    }
+    queues.then_some(queueing)
+}
+
+/// What could not be settled at once of a mutation that was queued, or be settled at all.
+pub(super) struct Left {
+    tally: Tally,
+    left: Vec<(usize, Sent)>,
+    require_all: bool,
 }
 
 /// Whether a tier takes any value as it is, without being waited for.
@@ -61,10 +105,19 @@ pub(super) fn is_plain(core: &TierCore) -> bool {
 }
 
 impl Engine {
-    /// Whether mutations go this way, and if so whether all tiers have to confirm.
-    pub(super) fn takes_at_once(&self) -> Option<bool> {
+    /// Whether sets go this way, and if so whether all tiers have to confirm.
+    pub(super) fn sets_at_once(&self) -> Option<bool> {
+        self.policy_at_once().filter(|_| self.plain)
+    }
+
+    /// The same for removals.
+    pub(super) fn removes_at_once(&self) -> bool {
+        (self.plain || self.queueing.is_some()) && self.policy_at_once().is_some()
+    }
+
+    fn policy_at_once(&self) -> Option<bool> {
         match self.write_policy {
-            WritePolicy::OptimisticParallel { require_all } if self.plain => Some(require_all),
+            WritePolicy::OptimisticParallel { require_all } => Some(require_all),
             _ => None,
         }
     }
@@ -121,11 +174,46 @@ impl Engine {
         life: Meta,
         require_all: bool,
     ) -> Result<()> {
-        let change = |core: &TierCore, write: &Write| {
-            let meta = Meta { stamp: write.stamp, ..life }.capped(core.ttl_cap(), life.created);
+        let change = |core: &TierCore, stamp: Stamp| {
+            let meta = Meta { stamp, ..life }.capped(core.ttl_cap(), life.created);
             Change::Set(Entry::new(Payload::Object(Arc::clone(&object), 0), meta))
         };
         let (tally, left) = self.change_at_once(key, change);
+        self.await_left(tally, left).await.result(require_all).map(drop)
+    }
+
+    /// The same where some tiers write behind: nothing is awaited while their queues have room. `None`, with nothing done:
+    /// the value goes the long way, since it is too large to be encoded here and now, or cannot be encoded.
+    pub(super) fn queue_at_once(
+        &self,
+        key: &CacheKey,
+        object: &Object,
+        ty: &dyn ValueType,
+        life: Meta,
+    ) -> Option<Left> {
+        let (queueing, require_all) = (self.queueing?, self.policy_at_once()?);
+        let weight = if queueing.weighed { self.codecs.weigh_at_once(object, ty)? } else { 0 };
+        let mut encoded = match queueing.encoded {
+            Some(index) => Some(self.codecs.encode_at_once(object, ty, &*self.cores[index].backend)?),
+            None => None,
+        };
+        let change = |core: &TierCore, stamp: Stamp| {
+            let meta = Meta { stamp, ..life }.capped(core.ttl_cap(), life.created);
+            let payload = match (core.holds, encoded.take()) {
+                (Holds::Bytes, Some(encoded)) => Payload::Bytes(encoded.seal(key, &meta)),
+                (_, left) => {
+                    encoded = left;
+                    Payload::Object(Arc::clone(object), weight)
+                }
+            };
+            Change::Set(Entry::new(payload, meta))
+        };
+        let (tally, left) = self.change_at_once(key, change);
+        Some(Left { tally, left, require_all })
+    }
+
+    /// Waits for what could not be settled at once.
+    pub(super) async fn await_queued(&self, Left { tally, left, require_all }: Left) -> Result<()> {
         self.await_left(tally, left).await.result(require_all).map(drop)
     }
 
@@ -139,12 +227,12 @@ impl Engine {
     fn change_at_once(
         &self,
         key: &CacheKey,
-        change: impl Fn(&TierCore, &Write) -> Change,
-    ) -> (Tally, Vec<Sent>) {
+        mut change: impl FnMut(&TierCore, Stamp) -> Change,
+    ) -> (Tally, Vec<(usize, Sent)>) {
         for core in &self.cores {
             core.announce(key);
         }
-        let write = Write::begin(&self.order, &self.runtime, key.clone());
+        let mut write = WriteHere::begin(&self.order, &self.runtime, key);
         // Loads in flight may have read what this replaces: whoever asks from now on starts anew.
         self.flights.detach(key);
         for core in &self.cores {
@@ -153,12 +241,17 @@ impl Engine {
         let (mut tally, mut left) = (Tally::default(), Vec::new());
         for (index, core) in self.cores.iter().enumerate() {
             let began = Began::now(&self.runtime);
-            match core.settle_at_once(&write, change(core, &write)) {
+            let change = change(core, write.stamp);
+            let settled = match core.behind {
+                Some(_) => core.queue_at_once(&write, change),
+                None => core.settle_at_once(&mut write, change),
+            };
+            match settled {
                 Ok(settled) => {
                     core.meter.wrote(began, &self.runtime);
-                    tally.take(settled.map_err(|error| error.at_tier(&core.label).for_key(key)));
+                    tally.take(core, settled.map_err(|error| error.at_tier(&core.label).for_key(key)));
                 }
-                Err(change) => left.push(self.send_left(index, &write, change)),
+                Err(change) => left.push((index, self.send_left(index, &write.keep(), change))),
             }
         }
         (tally, left)
@@ -173,10 +266,11 @@ impl Engine {
         send(Planned { tier, mutation, answer, failed: None })
     }
 
-    async fn await_left(&self, mut tally: Tally, left: Vec<Sent>) -> Tally {
+    async fn await_left(&self, mut tally: Tally, left: Vec<(usize, Sent)>) -> Tally {
         if !left.is_empty() {
-            let settled = join_all(left.into_iter().map(|sent| self.settle(sent))).await;
-            settled.into_iter().for_each(|settled| tally.take(settled));
+            let settle = |(index, sent)| async move { (index, self.settle(sent).await) };
+            let settled: Vec<(usize, Settled)> = join_all(left.into_iter().map(settle)).await;
+            settled.into_iter().for_each(|(index, settled)| tally.take(&self.cores[index], settled));
         }
         tally
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use event_listener::Event;
 
-use super::at_once::is_plain;
+use super::at_once::{Queueing, is_plain, queueing};
 use super::compose::Composition;
 use super::policy::{ReadPolicy, RefillPolicy, WritePolicy};
 use super::route::{Route, RouteTier};
@@ -71,6 +71,8 @@ pub(crate) struct Engine {
     pub(crate) cores: Box<[Arc<TierCore>]>,
     /// Whether every tier is in process and takes any value as it is.
     pub(super) plain: bool,
+    /// How values are queued, if every tier is in process or writes behind.
+    pub(super) queueing: Option<Queueing>,
     pub(crate) read_policy: ReadPolicy,
     pub(crate) write_policy: WritePolicy,
     pub(crate) refill_policy: RefillPolicy,
@@ -181,6 +183,7 @@ impl Engine {
                 flights: Flights::default(),
                 route: ArcSwap::from_pointee(Route::new(tiers)),
                 plain: !cores.is_empty() && cores.iter().all(|core| is_plain(core)),
+                queueing: queueing(&cores),
                 cores: cores.into(),
                 read_policy: composition.policy.read,
                 write_policy: composition.policy.write,

@@ -266,6 +266,10 @@ impl Engine {
             return Err(Error::new(ErrorKind::Unavailable, "the tier is down and will be tried again"));
         }
         let began = Began::now(&self.runtime);
+        if let Some(result) = tier.core.read_in_place(key) {
+            tier.core.meter.read(began, &self.runtime);
+            return result;
+        }
         let within = if planted(Plant::NoDeadline) { FAR } else { tier.core.options.read_deadline };
         let deadline = self.runtime.now().after(within);
         let (read, answer) = ReadOp::new(key.clone(), deadline);

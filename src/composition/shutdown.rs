@@ -130,6 +130,7 @@ impl Engine {
     async fn stop_tier(&self, tier: &RouteTier, deadline: Instant) -> TierShutdown {
         let core = &tier.core;
         // While its actor lives, which may open what is broken. Something of the time is left for what follows.
+        core.hasten_behind();
         let drained = self.runtime.deadline(before(deadline, self.runtime.now()), core.drain_behind());
         if !core.leaves_to_journal() {
             let _ = drained.await;

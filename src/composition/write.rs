@@ -87,8 +87,11 @@ impl Engine {
     ) -> Result<()> {
         self.check_open()?;
         check_length(key)?;
-        if let Some(require_all) = self.takes_at_once() {
+        if let Some(require_all) = self.sets_at_once() {
             return self.set_at_once(key, object, life, require_all).await;
+        }
+        if let Some(queued) = self.queue_at_once(key, &object, &**ty, life) {
+            return self.await_queued(queued).await;
         }
         let route = self.route.load_full();
         if route.tiers.is_empty() {
@@ -138,7 +141,7 @@ impl Engine {
     async fn remove_from_tiers(&self, key: &CacheKey) -> Result<DeleteStatus> {
         self.check_open()?;
         check_length(key)?;
-        if self.takes_at_once().is_some() {
+        if self.removes_at_once() {
             return self.remove_at_once(key).await;
         }
         let route = self.route.load_full();

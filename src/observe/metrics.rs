@@ -64,19 +64,22 @@ const WRITES: [&str; 5] = ["applied", "superseded", "outdated", "unconfirmed", "
 const FILLS: [&str; 3] = ["done", "void", "dropped"];
 const REPAIRS: [&str; 2] = ["done", "failed"];
 const BEHIND: [&str; 4] = ["accepted", "applied", "superseded", "dead"];
-const BEHIND_OTHERS: [&str; 5] = [
+const BEHIND_OTHERS: [&str; 7] = [
     "tierkeep_write_behind_retries_total",
     "tierkeep_write_behind_splits_total",
     "tierkeep_write_behind_rejected_total",
     "tierkeep_write_behind_blocked_total",
+    "tierkeep_write_behind_written_through_total",
+    "tierkeep_write_behind_recovered_total",
     "tierkeep_dead_letters_undelivered_total",
 ];
-const BEHIND_GAUGES: [&str; 7] = [
+const BEHIND_GAUGES: [&str; 8] = [
     "tierkeep_write_behind_queued",
     "tierkeep_write_behind_bytes",
     "tierkeep_write_behind_oldest_seconds",
     "tierkeep_write_behind_in_flight",
     "tierkeep_write_behind_retrying",
+    "tierkeep_write_behind_draining",
     "tierkeep_write_behind_journal_bytes",
     "tierkeep_write_behind_journal_lag_seconds",
 ];
@@ -409,7 +412,15 @@ impl BehindCounts {
         publish(&mut self.writes, [counts.accepted, counts.applied, counts.superseded, counts.dead]);
         publish(
             &mut self.others,
-            [counts.retries, counts.splits, counts.rejected, counts.blocked, queue.letters_undelivered],
+            [
+                counts.retries,
+                counts.splits,
+                counts.rejected,
+                counts.blocked,
+                counts.written_through,
+                counts.recovered,
+                queue.letters_undelivered,
+            ],
         );
         #[cfg(feature = "disk")]
         let journal = queue.journal.as_ref().map_or((0, 0), |journal| (journal.disk_bytes, journal.lag_ms));
@@ -421,6 +432,7 @@ impl BehindCounts {
             queue.oldest.as_secs_f64(),
             queue.in_flight as f64,
             queue.retrying as f64,
+            f64::from(u8::from(queue.draining)),
             journal.0 as f64,
             journal.1 as f64 / 1000.0,
         ];
@@ -581,6 +593,12 @@ fn describe() {
         ("tierkeep_write_behind_splits_total", Count, "Queued writes tried again in a smaller batch"),
         ("tierkeep_write_behind_rejected_total", Count, "Writes that a full queue turned away"),
         ("tierkeep_write_behind_blocked_total", Count, "Writes that waited for room in a full queue"),
+        ("tierkeep_write_behind_written_through_total", Count, "Writes that went past a full queue"),
+        (
+            "tierkeep_write_behind_recovered_total",
+            Count,
+            "Writes that an earlier process left in the journal",
+        ),
         ("tierkeep_dead_letters_undelivered_total", Count, "Dead letters that their sink did not take"),
         ("tierkeep_evictions_total", Count, "Entries that the tier evicted for want of room"),
         ("tierkeep_region_reads_total", Count, "Reads of a region by outcome"),
@@ -618,6 +636,11 @@ fn describe() {
         ("tierkeep_write_behind_oldest_seconds", Seconds, "For how long the oldest has been queued"),
         ("tierkeep_write_behind_in_flight", Count, "Queued writes on their way to the store"),
         ("tierkeep_write_behind_retrying", Count, "Queued writes that have failed and are tried again"),
+        (
+            "tierkeep_write_behind_draining",
+            Count,
+            "1 while a flush or the shutdown has everything sent at once",
+        ),
         ("tierkeep_write_behind_journal_bytes", Bytes, "What the journal's files take"),
         ("tierkeep_write_behind_journal_lag_seconds", Seconds, "Age of the oldest change not yet synced"),
         ("tierkeep_entries", Count, "Entries that the tier holds, as far as it knows"),

@@ -49,12 +49,26 @@ impl Fences {
 
     /// Marks the key's stripe busy, and moved, until the guard is dropped.
     pub(crate) fn begin(self: &Arc<Self>, hash: u64) -> Busy {
+        self.begin_here(hash).keep()
+    }
+
+    /// The same, for a mutation that is over before its caller does anything else.
+    pub(crate) fn begin_here(self: &Arc<Self>, hash: u64) -> BusyHere<'_> {
         self.witness.begin(Some(hash));
         // SeqCst here and in `take` and `holds`: a reader that took its fence before this and reads below after it
         // must fail the check later. Both are one location, so coherence gives it; SeqCst costs nothing more on a
         // read-modify-write and keeps the argument short.
         self.stripes[self.index(hash)].fetch_add(BEGIN, Ordering::SeqCst);
-        Busy { fences: Arc::clone(self), hash: Some(hash) }
+        BusyHere { fences: self, hash, kept: false }
+    }
+
+    fn end(&self, hash: Option<u64>) {
+        self.witness.end(hash);
+        let stripe = match hash {
+            Some(hash) => &self.stripes[self.index(hash)],
+            None => &self.all,
+        };
+        stripe.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Marks every stripe busy, and moved, until the guard is dropped.
@@ -99,12 +113,32 @@ pub(crate) struct Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.fences.witness.end(self.hash);
-        let stripe = match self.hash {
-            Some(hash) => &self.fences.stripes[self.fences.index(hash)],
-            None => &self.fences.all,
-        };
-        stripe.fetch_sub(1, Ordering::SeqCst);
+        self.fences.end(self.hash);
+    }
+}
+
+/// As [`Busy`], without a reference of its own to the table: counting those, all writers would fight for one cache line.
+#[derive(Debug)]
+pub(crate) struct BusyHere<'a> {
+    fences: &'a Arc<Fences>,
+    hash: u64,
+    /// Another guard keeps the stripe busy from here on.
+    kept: bool,
+}
+
+impl BusyHere<'_> {
+    /// Hands the stripe over to a guard that may outlive this call.
+    pub(crate) fn keep(mut self) -> Busy {
+        self.kept = true;
+        Busy { fences: Arc::clone(self.fences), hash: Some(self.hash) }
+    }
+}
+
+impl Drop for BusyHere<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.fences.end(Some(self.hash));
+        }
     }
 }
 

@@ -17,7 +17,7 @@ mod witness;
 
 pub(crate) use clears::Clears;
 pub(crate) use clock::HybridClock;
-pub(crate) use fence::{Busy, Fence, Fences};
+pub(crate) use fence::{Busy, BusyHere, Fence, Fences};
 #[cfg(feature = "testing")]
 pub use witness::FenceCounts;
 
@@ -83,6 +83,36 @@ impl Write {
     pub(crate) fn begin(order: &Order, runtime: &RuntimeHandle, key: CacheKey) -> Arc<Self> {
         let busy = order.fences.begin(key.hash_u64());
         Arc::new(Self { stamp: order.clock.mint(runtime.wall()), key, _busy: busy })
+    }
+}
+
+/// As [`Write`], of a mutation that is carried out where it begins: nothing is allocated for it, unless a tier takes longer.
+#[derive(Debug)]
+pub(crate) struct WriteHere<'a> {
+    pub(crate) key: &'a CacheKey,
+    pub(crate) stamp: Stamp,
+    busy: Option<BusyHere<'a>>,
+    kept: Option<Arc<Write>>,
+}
+
+impl<'a> WriteHere<'a> {
+    /// As [`Write::begin`].
+    pub(crate) fn begin(order: &'a Order, runtime: &RuntimeHandle, key: &'a CacheKey) -> Self {
+        let busy = order.fences.begin_here(key.hash_u64());
+        Self { key, stamp: order.clock.mint(runtime.wall()), busy: Some(busy), kept: None }
+    }
+
+    /// The mutation for a tier that takes longer: the stripe is busy until the last of them has settled it.
+    #[cold]
+    pub(crate) fn keep(&mut self) -> Arc<Write> {
+        if let Some(busy) = self.busy.take() {
+            let (key, stamp) = (self.key.clone(), self.stamp);
+            self.kept = Some(Arc::new(Write { key, stamp, _busy: busy.keep() }));
+        }
+        match &self.kept {
+            Some(kept) => Arc::clone(kept),
+            None => unreachable!("the stripe was busy, or is kept so"),
+        }
     }
 }
 

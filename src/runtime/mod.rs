@@ -29,7 +29,7 @@ use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -130,6 +130,15 @@ impl RuntimeHandle {
     /// Spawns a task whose end nobody waits for: without a handle, so cheaper. A panic in it ends it and is dropped.
     pub(crate) fn detach(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.0.execute(Box::pin(AssertUnwindSafe(future).catch_unwind().map(drop)));
+    }
+
+    /// As [`detach`](Self::detach), but polled once here and now: what ends at once costs no task.
+    pub(crate) fn begin(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let mut task: BoxFuture<'static, ()> = Box::pin(AssertUnwindSafe(future).catch_unwind().map(drop));
+        // The task polls it again as soon as it runs, with a waker of its own: none is missed.
+        if task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            self.0.execute(task);
+        }
     }
 
     /// Runs `job` on the blocking pool. The job runs to its end even if the handle is dropped or aborted.

@@ -25,6 +25,9 @@ pub(super) struct Pending {
     pub(super) stamp: Stamp,
     pub(super) change: Change,
     pub(super) seq: Seq,
+    /// Its place from when the older change is confirmed that is on its way: who waits for all that was accepted before
+    /// a certain place waits for this one too.
+    pub(super) next_seq: Option<Seq>,
     pub(super) place: Place,
     /// Since when the key waits: from here its delay counts, whatever replaces it.
     pub(super) since: Instant,
@@ -150,12 +153,12 @@ pub(super) struct Effects {
 }
 
 impl Backlog {
-    pub(super) fn new(label: &BackendLabel, options: &WriteBehindOptions) -> Self {
+    pub(super) fn new(label: &BackendLabel, options: &WriteBehindOptions, batch_keys: usize) -> Self {
         Self {
             label: label.clone(),
             entries: options.entries,
             limit: options.bytes,
-            batch_keys: options.batch_keys,
+            batch_keys: options.batch_keys.unwrap_or(batch_keys),
             batch_bytes: options.batch_bytes,
             max_delay: options.max_delay,
             retry: options.retry,
@@ -191,8 +194,14 @@ impl Backlog {
 
     /// A new place at the end of the queue.
     pub(super) fn enter(&mut self, key: &CacheKey) -> Seq {
+        let seq = self.reserve();
+        self.order.insert(seq, key.clone());
+        seq
+    }
+
+    /// The same, to be taken later.
+    pub(super) fn reserve(&mut self) -> Seq {
         self.next += 1;
-        self.order.insert(self.next, key.clone());
         self.next
     }
 

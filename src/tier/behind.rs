@@ -17,13 +17,16 @@ use super::call;
 use super::core::{TierCore, lock};
 use super::counters::Counters;
 use super::ledger::Refusal;
-use super::message::{Change, Finished, Mutation, Settlement};
+use super::message::{Change, Finished, Mutation, Settled, Settlement};
 use super::pending::{Entrance, Moment, Verdict, overloaded};
 use super::queue::{Job, Work};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::observe::{EventKind, Outbox};
+use crate::order::WriteHere;
+use crate::planted::{Plant, planted};
+use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, BoxFuture, Instant, RuntimeHandle};
 use crate::value::Stamp;
 use crate::write_behind::{DeadLetter, Keeper, Letters, Overload, Redriven, WriteBehindOptions, Written};
@@ -91,6 +94,8 @@ pub struct WriteBehindInspection {
     pub waiting: usize,
     /// Whether a full queue would turn the next new key away.
     pub full: bool,
+    /// Whether a flush, or the shutdown, has everything sent without delay.
+    pub draining: bool,
     /// Dead letters that wait for their sink.
     pub letters_waiting: usize,
     /// Dead letters that the sink has taken.
@@ -167,6 +172,35 @@ impl TierCore {
                 Accepting::Settled { deadline }
             }
         }
+    }
+
+    /// Takes the announced change of `write` into the queue here and now, without anything that would be needed to wait;
+    /// gives it back if it is not as simple as that.
+    pub(crate) fn queue_at_once(
+        self: &Arc<Self>,
+        write: &WriteHere<'_>,
+        change: Change,
+    ) -> Result<Settled, Change> {
+        let (key, stamp) = (write.key, write.stamp);
+        // Nothing is drawn at random for what has not failed.
+        let at = Moment { now: self.runtime.now(), wall: self.runtime.wall(), random: 0 };
+        let queued = {
+            let mut ledger = lock(&self.ledger);
+            // Both under the lock, as in `try_accept`.
+            let refused = stamp.time <= self.hidden.load(Ordering::Acquire)
+                || self.order.clears.hide(key.prefix(), stamp);
+            if refused {
+                return Err(change);
+            }
+            let queued = ledger.queue_at_once(key, stamp, change, at)?;
+            self.gate.set_pending(true);
+            queued
+        };
+        drop_quietly(queued.replaced);
+        if queued.wake {
+            self.wake_behind();
+        }
+        Ok(Ok(Settlement::Queued { held: queued.held }))
     }
 
     fn try_accept(self: &Arc<Self>, mutation: Mutation, waited: bool) -> Tried {
@@ -252,7 +286,7 @@ impl TierCore {
             self.tell(EventKind::JournalDamaged);
         }
         let at = self.moment();
-        for mut recovered in recovered {
+        for mut recovered in recovered.into_iter().filter(|_| !planted(Plant::JournalNotReplayed)) {
             self.order.clock.observe(recovered.stamp, at.wall);
             // Older than every write of this process, even if an earlier clock ran ahead.
             recovered.stamp = self.order.inherited(recovered.stamp);
@@ -291,6 +325,11 @@ impl TierCore {
         if batch.is_empty() || self.port.is_some() {
             drop(call::Slot::writing_unsent(self));
             let sent = !batch.is_empty();
+            if !sent {
+                // Others may have found the slot taken meanwhile, and gone away: this is their turn.
+                while self.send_writes() {}
+                return lock(&self.ledger).next_due(hurry).is_some_and(|due| due <= now);
+            }
             for (sending, attempt) in batch {
                 self.carry_out(Job { work: Work::Behind(sending), attempt });
             }
@@ -318,6 +357,28 @@ impl TierCore {
         let batch = call::Batch::new(self, jobs);
         self.runtime.spawn(call::write(call::Slot::writing(self), batch, pass));
         true
+    }
+
+    /// Ends pending changes whose attempts returned in time, and sends what goes next for their keys.
+    pub(super) fn finish_behind(self: &Arc<Self>, jobs: Vec<(Job, Result<Settlement>)>) {
+        // First of all, as everywhere: whoever waits is told when nothing older is left above.
+        for (job, result) in &jobs {
+            self.note_answer(job.key(), job.carried(), result);
+        }
+        let mut at = self.moment();
+        let mut next = Vec::new();
+        self.with_ledger(|ledger, done| {
+            for (Job { work, attempt }, result) in jobs {
+                if let Work::Behind(sending) = work {
+                    next.extend(ledger.brought(sending, attempt, result, at, done));
+                    // Those that failed together are not tried again together.
+                    at.random = at.random.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31);
+                }
+            }
+        });
+        for (mutation, attempt) in next {
+            self.carry_out(Job { work: Work::Mutation(mutation), attempt });
+        }
     }
 
     /// Puts back pending changes that were never sent, which is no attempt.
@@ -350,7 +411,8 @@ impl TierCore {
         let Some(behind) = &self.behind else { return };
         behind.wake.notify(usize::MAX);
         if self.pending() > 0 && !self.is_retired() && !behind.running.swap(true, Ordering::SeqCst) {
-            self.runtime.spawn(run(self.downgrade()));
+            // Made here: the task may be dropped without a turn.
+            self.runtime.spawn(run(Running { core: self.downgrade(), ended: false, working: false }));
         }
     }
 
@@ -372,18 +434,17 @@ impl TierCore {
             }
             None => now.after(LOOK),
         };
-        match aged {
-            Some(aged) if self.breaker.state() != BreakerState::Closed => until.min(aged),
-            _ => until,
-        }
+        aged.map_or(until, |aged| until.min(aged))
     }
 
-    /// While the breaker holds everything back, nothing fails either: what gets too old meanwhile is given up here.
+    /// What nothing can be sent of does not fail either: the breaker holds it back, or a call of its key that does not
+    /// return. What gets too old meanwhile is given up here.
     fn give_up_aged(self: &Arc<Self>) {
         let limited = self.behind.as_ref().is_some_and(|behind| behind.options.retry.age.is_some());
-        if limited && self.breaker.state() != BreakerState::Closed {
+        if limited {
             let at = self.moment();
-            self.with_ledger(|ledger, _| ledger.give_up_aged(at));
+            let closed = self.breaker.state() == BreakerState::Closed;
+            self.with_ledger(|ledger, _| ledger.give_up_aged(at, closed));
         }
     }
 
@@ -406,6 +467,14 @@ impl TierCore {
                 return;
             }
             left.await;
+        }
+    }
+
+    /// Tries once more what has failed, however long it was to wait: there is no later.
+    pub(crate) fn hasten_behind(self: &Arc<Self>) {
+        if self.behind.is_some() {
+            let now = self.runtime.now();
+            self.with_ledger(|ledger, _| ledger.hasten(now));
         }
     }
 
@@ -495,6 +564,7 @@ impl TierCore {
             retrying: backlog.retries.len(),
             waiting: backlog.waiters,
             full: backlog.is_full(),
+            draining: behind.hurry.load(Ordering::Relaxed) > 0,
             letters_waiting,
             letters_delivered,
             letters_undelivered,
@@ -586,26 +656,36 @@ async fn wait_for_room(core: Arc<TierCore>, mutation: Mutation, until: Instant) 
     }
 }
 
-/// Should the task die of a panic, another one takes over.
-struct Running(Weak<TierCore>);
+/// Should the task die of a panic, another one takes over. Should its runtime drop it, the next write starts another.
+struct Running {
+    core: Weak<TierCore>,
+    /// It ended by itself, and has said so.
+    ended: bool,
+    /// It has its turn: if it is dropped now, it has panicked.
+    working: bool,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Some(core) = self.0.upgrade()
+        if self.ended {
+            return;
+        }
+        if let Some(core) = self.core.upgrade()
             && let Some(behind) = &core.behind
         {
             behind.running.store(false, Ordering::SeqCst);
-            core.wake_behind();
+            // Not where the runtime has dropped it, perhaps in a panic of its own: it would drop the next one as well.
+            if self.working {
+                core.wake_behind();
+            }
         }
     }
 }
 
-async fn run(core: Weak<TierCore>) {
-    let _running = Running(Weak::clone(&core));
+async fn run(mut running: Running) {
     loop {
         let (runtime, until, wake) = {
-            let Some(core) = core.upgrade() else { return };
+            let Some(core) = running.core.upgrade() else { return };
             let Some(behind) = &core.behind else { return };
             let wake = behind.wake.listen();
             if core.pending() == 0 || core.is_retired() {
@@ -613,11 +693,14 @@ async fn run(core: Weak<TierCore>) {
                 // Something may have come between the look and the flag.
                 let none = core.pending() == 0 || core.is_retired();
                 if none || behind.running.swap(true, Ordering::SeqCst) {
+                    running.ended = true;
                     return;
                 }
             }
+            running.working = true;
             core.give_up_aged();
             core.pump();
+            running.working = false;
             (core.runtime.clone(), core.drain_wait(), wake)
         };
         let _ = runtime.deadline(until, wake).await;

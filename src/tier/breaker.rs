@@ -194,6 +194,11 @@ impl Breaker {
         }
     }
 
+    /// The epoch of a call that begins now; `None`: it is not closed. One atomic load.
+    pub(crate) fn closed(&self) -> Option<Epoch> {
+        self.0.closed_epoch()
+    }
+
     /// Counts the outcome of a call that was let through under `epoch` and ended at `now`; `count` operations went in
     /// it. `random` are 64 random bits for the jitter. Returns whether this opened the breaker.
     pub(crate) fn record(&self, epoch: Epoch, ok: bool, count: u32, now: Instant, random: u64) -> bool {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use futures_util::FutureExt;
-use futures_util::future::{Either, poll_fn};
+use futures_util::future::poll_fn;
 
 use super::breaker::Admission;
 use super::core::{TierCore, backend_panic, lock, removed};
@@ -24,6 +24,9 @@ use crate::observe::{Began, trace};
 use crate::planted::{Plant, planted};
 use crate::runtime::panic_message;
 use crate::value::Stamp;
+
+/// Pending changes that are settled under one lock: longer, and those who write would wait for it.
+const AT_ONCE: usize = 32;
 
 /// A place among the calls in flight, and the count of those that have not returned. Given up on drop, whatever
 /// becomes of the task.
@@ -198,7 +201,7 @@ impl Drop for Batch {
 /// Stores or removes what waits when the task has its turn.
 pub(super) async fn write_queued(mut slot: Slot, pass: Admission) {
     let gathers = lock(&slot.core.queue).gathers_writes();
-    if gathers {
+    if gathers && !slot.core.immediate {
         yield_now().await;
     }
     slot.starting = false;
@@ -222,27 +225,31 @@ pub(super) async fn write(mut slot: Slot, mut batch: Batch, pass: Admission) {
     let callers = batch.jobs().iter().filter_map(Job::caller);
     let op = if batch.jobs().first().is_some_and(|job| job.entry().is_none()) { "remove" } else { "write" };
     let call = trace::call(op, &core.label, batch.jobs().len(), callers, send(&core, batch.jobs()));
-    let call = Box::pin(AssertUnwindSafe(call).catch_unwind());
+    let mut call = Box::pin(AssertUnwindSafe(call).catch_unwind());
     let within = core.attempt_deadline(batch.jobs());
-    let timer = core.runtime.sleep_until(core.runtime.now().after(within));
-    let called = futures_util::future::select(call, timer).await;
+    let called = core.runtime.deadline(core.runtime.now().after(within), &mut call).await;
     core.meter.called(false, began, &core.runtime);
     match called {
-        Either::Left((Ok(mut results), _)) => {
+        Some(Ok(mut results)) => {
             if planted(Plant::BatchShifted) {
                 results.rotate_right(1);
             }
             record(&core, pass, judged(batch.jobs(), &results));
             slot.leave();
+            let behind = batch.jobs().first().is_some_and(|job| matches!(job.work, Work::Behind(_)));
+            let mut results = results.into_iter();
+            while behind && results.len() > 0 {
+                core.finish_behind(batch.jobs.by_ref().zip(results.by_ref()).take(AT_ONCE).collect());
+            }
             core.finish_all(batch.jobs.by_ref().zip(results));
         }
-        Either::Left((Err(panic), _)) => {
+        Some(Err(panic)) => {
             let error = backend_panic(&panic_message(&*panic));
             record::<()>(&core, pass, &[Err(error.clone())]);
             slot.leave();
             core.refuse(batch.take(), &error);
         }
-        Either::Right(((), call)) => {
+        None => {
             let error = overdue("write", within.as_millis());
             let results = vec![Err::<(), _>(error.clone()); batch.jobs().len()];
             record(&core, pass, judged(batch.jobs(), &results));
@@ -388,7 +395,7 @@ async fn reopen(core: &Arc<TierCore>, pass: &Admission) -> Result<()> {
 
 /// Tells the breaker how a call went: by keys, and never by what is the caller's own doing (too large a value) or one
 /// entry's (its record is damaged: the rest of the store is as good as before, and another alarm counts these).
-fn record<T>(core: &Arc<TierCore>, pass: Admission, results: &[Result<T>]) {
+pub(super) fn record<T>(core: &Arc<TierCore>, pass: Admission, results: &[Result<T>]) {
     let is_fault = |result: &&Result<T>| {
         result.as_ref().is_err_and(|error| {
             !matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Unsupported | ErrorKind::Decode)

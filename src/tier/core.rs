@@ -31,6 +31,7 @@ use crate::order::Order;
 use crate::planted::{Plant, planted};
 use crate::runtime::host::drop_quietly;
 use crate::runtime::{ActorState, RuntimeHandle, panic_message};
+use crate::sync::Apart;
 use crate::value::{BackendLabel, DeleteStatus, Entry, Stamp};
 
 pub(crate) struct TierCore {
@@ -42,7 +43,7 @@ pub(crate) struct TierCore {
     pub(crate) options: TierOptions,
     pub(crate) runtime: RuntimeHandle,
     pub(crate) order: Arc<Order>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Apart<Counters>,
     pub(crate) events: Arc<Events>,
     pub(super) outbox: Arc<Outbox>,
     pub(crate) meter: TierMeter,
@@ -55,6 +56,8 @@ pub(crate) struct TierCore {
     pub(crate) authoritative: bool,
     /// Whether other processes read and write the store.
     pub(crate) shared: bool,
+    /// Whether calls are begun by whoever asks for them.
+    pub(crate) immediate: bool,
     pub(super) outdated: Outdated,
     /// The cap while nobody tells what other processes write, and whether somebody does.
     pub(crate) fallback_cap: Option<Duration>,
@@ -63,12 +66,14 @@ pub(crate) struct TierCore {
     pub(super) gate: Gate,
     /// Entries stamped at or before this are absent: what a bypassed tier may have missed.
     pub(super) hidden: AtomicU64,
-    pub(super) ledger: Mutex<Ledger>,
+    pub(super) ledger: Apart<Mutex<Ledger>>,
     pub(super) queue: Mutex<Queue>,
     /// Woken when the queue has room again.
     pub(super) room: AtomicWaker,
     /// Calls that have not returned, late ones included.
     pub(super) calls: AtomicUsize,
+    /// Whether callers may make calls themselves: while the actor runs.
+    pub(super) open: AtomicBool,
     pub(super) repairing: AtomicBool,
     /// Told when the breaker closes, so that what is quarantined need not wait for the next round of repair.
     pub(super) healed: Event,
@@ -98,8 +103,10 @@ impl TierCore {
     ) -> Arc<Self> {
         let events = &telling.events;
         let outbox = Outbox::new(events, &tier.label);
-        let backlog =
-            tier.write_behind.as_ref().map(|behind| Box::new(Backlog::new(&tier.label, &behind.options)));
+        let backlog = tier
+            .write_behind
+            .as_ref()
+            .map(|behind| Box::new(Backlog::new(&tier.label, &behind.options, tier.options.batch_keys)));
         let behind = tier.write_behind.map(|behind| Box::new(Behind::new(behind.options, runtime, &outbox)));
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
@@ -112,24 +119,30 @@ impl TierCore {
             compares: tier.backend.compares(),
             authoritative: tier.backend.authoritative(),
             shared: tier.backend.shared(),
+            immediate: tier.backend.immediate() && tier.backend.holds() == Holds::Bytes,
             outdated: Outdated::default(),
             fallback_cap: tier.fallback_cap,
             told: AtomicBool::new(false),
             label: tier.label,
             port: tier.backend.port(),
             holds: tier.backend.holds(),
-            ledger: Mutex::new(Ledger::new(tier.backend.port().is_some(), tier.backend.compares(), backlog)),
+            ledger: Apart(Mutex::new(Ledger::new(
+                tier.backend.port().is_some(),
+                tier.backend.compares(),
+                backlog,
+            ))),
             behind,
             backend: tier.backend,
             options: tier.options,
             runtime: runtime.clone(),
             order: Arc::clone(order),
-            counters: Counters::default(),
+            counters: Apart::default(),
             gate: Gate::open(),
             hidden: AtomicU64::new(0),
             queue: Mutex::default(),
             room: AtomicWaker::new(),
             calls: AtomicUsize::new(0),
+            open: AtomicBool::new(false),
             repairing: AtomicBool::new(false),
             healed: Event::new(),
             retired: AtomicBool::new(false),
@@ -312,7 +325,11 @@ impl TierCore {
     /// Stores an entry through the port, or removes the key.
     pub(super) fn write_port(&self, port: &dyn Port, key: &CacheKey, entry: Option<&Entry>) -> Settled {
         let Some(entry) = entry else { return contained(|| removed(port.remove(key))) };
-        Counters::add(&self.counters.bytes_written, entry.payload.weight() as u64);
+        let weight = entry.payload.weight();
+        if weight > 0 {
+            // Mostly nobody has weighed what stays in this process.
+            Counters::add(&self.counters.bytes_written, weight as u64);
+        }
         contained(|| {
             port.put(key.clone(), entry.clone());
             Settlement::Applied
@@ -476,7 +493,7 @@ impl TierCore {
     /// Whether nothing that was sent before could still be applied.
     pub(super) fn is_quiet(&self) -> bool {
         let is_writing = || self.port.is_some() && lock(&self.ledger).is_writing();
-        self.calls.load(Ordering::Acquire) == 0 && !lock(&self.queue).has_writes() && !is_writing()
+        self.calls.load(Ordering::SeqCst) == 0 && !lock(&self.queue).has_writes() && !is_writing()
     }
 
     /// Serves again, with everything up to `stamp` absent, unless an operator has bypassed the tier meanwhile.
@@ -531,7 +548,7 @@ impl TierCore {
     }
 }
 
-fn contained<R>(call: impl FnOnce() -> R) -> Result<R> {
+pub(super) fn contained<R>(call: impl FnOnce() -> R) -> Result<R> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| backend_panic(&panic_message(&*panic)))
 }
 

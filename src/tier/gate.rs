@@ -59,6 +59,8 @@ impl Gate {
     /// The same for what is pending.
     pub(crate) fn set_pending(&self, pending: bool) {
         let bits = self.0.load(Ordering::Acquire);
-        self.0.store(if pending { bits | PENDING } else { bits & !PENDING }, Ordering::Release);
+        if (bits & PENDING != 0) != pending {
+            self.0.store(bits ^ PENDING, Ordering::Release);
+        }
     }
 }

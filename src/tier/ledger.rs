@@ -74,6 +74,21 @@ pub(super) struct KeyState {
 }
 
 impl KeyState {
+    /// An announced mutation is settled; something of the key is left, or the caller tidies up.
+    pub(super) fn let_go(&mut self) {
+        self.users = self.users.saturating_sub(1);
+    }
+
+    /// Whether this attempt is out, and no mutation waits for it.
+    pub(super) fn is_only_out(&self, attempt: Attempt) -> bool {
+        self.out == Some(attempt) && self.waiting.is_empty() && self.quarantine.is_none()
+    }
+
+    /// Whether the key may be forgotten.
+    pub(super) fn is_over(&self) -> bool {
+        self.users == 0 && self.is_free()
+    }
+
     /// Whether nothing of the key is under way, nor to be made good.
     fn is_free(&self) -> bool {
         self.out.is_none() && self.waiting.is_empty() && self.quarantine.is_none() && self.pending.is_none()
@@ -343,6 +358,8 @@ impl Ledger {
             let error = timeout(&mutation);
             self.quarantine_mutation(mutation, error, done);
         }
+        // A newer change may be pending, which waited for what was out: no return of that will be told of any more.
+        self.unhold(key);
     }
 
     /// The announced mutation is gone unsettled: with a mailbox, an incarnation, or a cancelled caller.
@@ -375,7 +392,7 @@ impl Ledger {
 
     /// Forgets the key if nothing of it is left.
     pub(super) fn tidy(&mut self, key: &CacheKey) {
-        if self.keys.get(key).is_some_and(|state| state.users == 0 && state.is_free()) {
+        if self.keys.get(key).is_some_and(KeyState::is_over) {
             self.keys.remove(key);
         }
     }

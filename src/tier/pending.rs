@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use super::backlog::{Backlog, Pending, Place, Sending, Seq};
-use super::ledger::{Attempt, Ledger, Refusal};
+use super::ledger::{Attempt, KeyState, Ledger, Refusal};
 use super::message::{Change, Finished, Mutation, Settled, Settlement};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind};
@@ -57,6 +57,16 @@ pub(super) enum Verdict {
     Settled,
     /// There is no room for it.
     Full(Mutation),
+}
+
+/// What became of a change that was queued at once.
+pub(super) struct Queued {
+    /// Whether it replaces a live value.
+    pub(super) held: bool,
+    /// What it replaces: to be dropped under no lock.
+    pub(super) replaced: Option<Change>,
+    /// Whether there is more to send.
+    pub(super) wake: bool,
 }
 
 impl Ledger {
@@ -122,6 +132,33 @@ impl Ledger {
         }
     }
 
+    /// Takes an announced change into the queue, in memory, and lets go of its mutation, which was never built; gives it
+    /// back where anything speaks against that.
+    pub(super) fn queue_at_once(
+        &mut self,
+        key: &CacheKey,
+        stamp: Stamp,
+        change: Change,
+        at: Moment,
+    ) -> Result<Queued, Change> {
+        let (Some(state), Some(backlog)) = (self.keys.get_mut(key), &mut self.backlog) else {
+            return Err(change);
+        };
+        let settled = stamp.time <= state.settled && !planted(Plant::AcceptForgetsSettled);
+        if settled || state.quarantine.is_some() || backlog.closed {
+            return Err(change);
+        }
+        let old = state.pending.as_ref().map(|pending| pending.change.weight());
+        let barges = old.is_none() && backlog.waiters > 0;
+        if barges || !backlog.has_room(change.weight(), old) {
+            return Err(change);
+        }
+        let (held, replaced) = backlog.queue(key, state, stamp, change, Vec::new(), at);
+        state.let_go();
+        let wake = std::mem::take(&mut backlog.effects.wake);
+        Ok(Queued { held, replaced, wake })
+    }
+
     /// Settles a mutation that found no room, as any that is not confirmed.
     pub(super) fn turn_away(&mut self, mutation: Mutation, done: &mut Vec<Finished>) {
         let Some(backlog) = &mut self.backlog else { return };
@@ -138,62 +175,13 @@ impl Ledger {
     /// Makes a change its key's pending one. Returns whether a live value was pending, which it replaces.
     pub(super) fn queue(&mut self, key: &CacheKey, stamp: Stamp, change: Change, at: Moment) -> bool {
         let late = self.take_over(key);
-        let state = self.keys.entry(key.clone()).or_default();
-        let Some(backlog) = &mut self.backlog else { return false };
-        if !planted(Plant::AcceptForgetsSettled) {
-            state.settled = state.settled.max(stamp.time);
+        if !self.keys.contains_key(key) {
+            self.keys.insert(key.clone(), KeyState::default());
         }
-        backlog.counts.accepted += 1;
-        if let Some(pending) = &mut state.pending {
-            // Those of a quarantine that stood before it.
-            pending.late.extend(late);
-            backlog.counts.superseded += 1;
-            backlog.settle(key, pending.stamp);
-            let held = match &pending.change {
-                Change::Set(entry) => !entry.meta.is_expired(at.wall),
-                Change::Remove => false,
-            };
-            let (mut old, weight) = (change, pending.change.weight());
-            if !planted(Plant::CoalescesOldest) {
-                std::mem::swap(&mut pending.change, &mut old);
-            }
-            backlog.reweigh(pending.place, weight, pending.change.weight());
-            self.dropped.push(old);
-            backlog.note_age(Some((pending.accepted.0, pending.seq)), Some((at.now, pending.seq)));
-            (pending.stamp, pending.accepted) = (stamp, (at.now, at.wall));
-            (pending.attempts, pending.error) = (0, None);
-            if planted(Plant::PendingOvertakesLate) {
-                pending.late.clear();
-                let place = if pending.place == Place::Held { Place::Retry } else { pending.place };
-                backlog.place(pending, place);
-            }
-            self.unhold(key);
-            return held;
-        }
-        backlog.bytes += change.weight();
-        let mut pending = Box::new(Pending {
-            stamp,
-            change,
-            seq: backlog.enter(key),
-            place: Place::Held,
-            since: at.now,
-            accepted: (at.now, at.wall),
-            attempts: 0,
-            failures: 0,
-            cap: backlog.batch_keys,
-            late,
-            due: at.now,
-            error: None,
-        });
-        if planted(Plant::PendingOvertakesLate) {
-            pending.late.clear();
-        }
-        backlog.note_age(None, Some((at.now, pending.seq)));
-        if state.out.is_none() && pending.late.is_empty() {
-            backlog.place(&mut pending, Place::Fresh);
-        }
-        state.pending = Some(pending);
-        false
+        let (Some(state), Some(backlog)) = (self.keys.get_mut(key), &mut self.backlog) else { return false };
+        let (held, replaced) = backlog.queue(key, state, stamp, change, late, at);
+        self.dropped.extend(replaced);
+        held
     }
 
     /// Makes pending what an earlier process left in the journal.
@@ -259,9 +247,9 @@ impl Ledger {
         let most = if probing { 1 } else { backlog.batch_keys };
         let due = backlog.retries.range(..=(now, Seq::MAX)).map(|&(_, seq)| seq);
         let ripe = hurry || backlog.is_ripe(now);
-        let fresh = backlog.fresh.iter().map(|&(_, seq)| seq).filter(|_| ripe);
         let look = backlog.batch_keys.saturating_mul(LOOK_AHEAD);
-        let mut candidates: Vec<Seq> = due.take(look).chain(fresh.take(look)).collect();
+        let fresh = backlog.fresh.iter().map(|&(_, seq)| seq).take(if ripe { look } else { 0 });
+        let mut candidates: Vec<Seq> = due.take(look).chain(fresh).collect();
         if probing {
             // What has never failed alone says more of the store than what has, which may be the reason of its failures.
             candidates.sort_by_key(|seq| {
@@ -303,6 +291,20 @@ impl Ledger {
         let size = batch.len();
         batch.iter_mut().for_each(|(sending, _)| sending.size = size);
         batch
+    }
+
+    /// Has everything that is to be tried again tried now.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        let Some(backlog) = &mut self.backlog else { return };
+        let later: Vec<_> = backlog.retries.range((now, Seq::MAX)..).map(|&(_, seq)| seq).collect();
+        for seq in later {
+            let pending = backlog.order.get(&seq).and_then(|key| self.keys.get_mut(key)?.pending.as_mut());
+            if let Some(pending) = pending {
+                backlog.unplace(pending);
+                pending.due = now;
+                backlog.place(pending, Place::Retry);
+            }
+        }
     }
 
     /// When there is something to send, as far as that depends on time.
@@ -349,6 +351,10 @@ impl Ledger {
     ) -> Option<(Mutation, Attempt)> {
         let Sending { key, stamp, change, size, probe } = sending;
         self.dropped.push(change);
+        let applied = matches!(result, Ok(Settlement::Applied | Settlement::Removed(_)));
+        if applied && self.applied(&key, attempt, stamp) {
+            return None;
+        }
         if !self.is_out(&key, attempt) {
             // The key was cleared, given up or taken over by a newer mutation, which waits for this.
             self.late(&key, attempt, result.is_ok().then_some(stamp));
@@ -360,6 +366,28 @@ impl Ledger {
             Err(error) => self.failed(&key, attempt, stamp, (size, probe), error, at),
         }
         self.next(&key, done)
+    }
+
+    /// Ends a key's pending change that was applied, if there is nothing else to it. What follows says the same, one thing
+    /// after the other; this is mostly so, and looks the key up once.
+    fn applied(&mut self, key: &CacheKey, attempt: Attempt, stamp: Stamp) -> bool {
+        let (Some(state), Some(backlog)) = (self.keys.get_mut(key), &mut self.backlog) else { return false };
+        let own = |pending: &&mut Box<Pending>| {
+            pending.place == Place::Out(attempt) && pending.stamp == stamp && pending.late.is_empty()
+        };
+        if !state.is_only_out(attempt) || state.pending.as_mut().filter(own).is_none() {
+            return false;
+        }
+        state.out = None;
+        let Some(mut pending) = state.pending.take() else { return false };
+        let over = state.is_over();
+        backlog.counts.applied += 1;
+        backlog.remove(key, &mut pending);
+        self.dropped.push(pending.change);
+        if over {
+            self.keys.remove(key);
+        }
+        true
     }
 
     /// The deadline of such an attempt passed: it may still be applied. The key waits for it, and shows its change.
@@ -405,7 +433,8 @@ impl Ledger {
         // A newer one took its place meanwhile, which starts afresh.
         backlog.order.remove(&pending.seq);
         let old = (pending.accepted.0, pending.seq);
-        pending.seq = backlog.enter(key);
+        pending.seq = pending.next_seq.take().unwrap_or_else(|| backlog.reserve());
+        backlog.order.insert(pending.seq, key.clone());
         backlog.note_age(Some(old), Some((pending.accepted.0, pending.seq)));
         pending.since = pending.accepted.0;
         (pending.failures, pending.cap) = (0, backlog.batch_keys);
@@ -452,13 +481,18 @@ impl Ledger {
         }
     }
 
-    /// Gives up what is too old while nothing can be sent, but for what is on its way.
-    pub(super) fn give_up_aged(&mut self, at: Moment) {
+    /// Gives up what is too old, but for what is on its way. `only_held`: what may be sent is left to its attempts.
+    pub(super) fn give_up_aged(&mut self, at: Moment, only_held: bool) {
         let Some(backlog) = &self.backlog else { return };
         let aged: Vec<_> = backlog.aged(at.now).filter_map(|seq| backlog.order.get(&seq).cloned()).collect();
         for key in aged {
             let pending = self.keys.get(&key).and_then(|state| state.pending.as_ref());
-            if pending.is_some_and(|pending| !pending.is_out()) {
+            let given_up = |pending: &Box<Pending>| match pending.place {
+                Place::Out(_) => false,
+                Place::Held => true,
+                Place::Fresh | Place::Retry => !only_held,
+            };
+            if pending.is_some_and(given_up) {
                 self.give_up(&key, DeadReason::Age, at.wall);
             }
         }
@@ -498,11 +532,8 @@ impl Ledger {
 
     /// Nothing of the key is out any more: its pending change may be sent, unless something late may still be applied.
     pub(super) fn unhold(&mut self, key: &CacheKey) {
-        let Some(state) = self.keys.get_mut(key).filter(|state| state.quarantine.is_none()) else { return };
-        let (Some(pending), Some(backlog)) = (&mut state.pending, &mut self.backlog) else { return };
-        if state.out.is_none() && pending.late.is_empty() && pending.place == Place::Held {
-            let untried = pending.failures == 0 && pending.cap == backlog.batch_keys;
-            backlog.place(pending, if untried { Place::Fresh } else { Place::Retry });
+        if let (Some(state), Some(backlog)) = (self.keys.get_mut(key), &mut self.backlog) {
+            backlog.unhold(state);
         }
     }
 
@@ -540,7 +571,7 @@ impl Ledger {
             backlog.bury(key, pending, reason, wall);
         }
         let late = self.discard(key);
-        if let Some(backlog) = &mut self.backlog {
+        if let Some(backlog) = self.backlog.as_mut().filter(|_| !planted(Plant::LetterForgotten)) {
             // The journal keeps it until its letter was delivered.
             backlog.effects.settled.pop();
         }
@@ -584,13 +615,7 @@ impl Ledger {
         let (Some(mut pending), Some(backlog)) = (state.pending.take(), &mut self.backlog) else {
             return Vec::new();
         };
-        backlog.unplace(&mut pending);
-        backlog.order.remove(&pending.seq);
-        backlog.note_age(Some((pending.accepted.0, pending.seq)), None);
-        backlog.bytes -= pending.change.weight();
-        backlog.effects.drained = backlog.order.is_empty();
-        backlog.settle(key, pending.stamp);
-        backlog.effects.left += 1;
+        backlog.remove(key, &mut pending);
         let Pending { change, late, .. } = *pending;
         self.dropped.push(change);
         self.tidy(key);
@@ -629,6 +654,111 @@ impl Ledger {
             }
         }
         left.len()
+    }
+}
+
+impl Backlog {
+    /// Makes a change the pending one of its key, whose quarantine was lifted, if there was one: `late` may still be applied
+    /// of that. Returns whether it replaces a live value, and what it replaces.
+    fn queue(
+        &mut self,
+        key: &CacheKey,
+        state: &mut KeyState,
+        stamp: Stamp,
+        change: Change,
+        late: Vec<Attempt>,
+        at: Moment,
+    ) -> (bool, Option<Change>) {
+        if !planted(Plant::AcceptForgetsSettled) {
+            state.settled = state.settled.max(stamp.time);
+        }
+        self.counts.accepted += 1;
+        let Some(pending) = &mut state.pending else {
+            state.pending = Some(self.first(key, stamp, change, late, at, state.out.is_some()));
+            return (false, None);
+        };
+        pending.late.extend(late);
+        self.counts.superseded += 1;
+        self.settle(key, pending.stamp);
+        let held = match &pending.change {
+            Change::Set(entry) => !entry.meta.is_expired(at.wall),
+            Change::Remove => false,
+        };
+        let (mut old, weight) = (change, pending.change.weight());
+        if !planted(Plant::CoalescesOldest) {
+            std::mem::swap(&mut pending.change, &mut old);
+        }
+        self.reweigh(pending.place, weight, pending.change.weight());
+        self.note_age(Some((pending.accepted.0, pending.seq)), Some((at.now, pending.seq)));
+        (pending.stamp, pending.accepted) = (stamp, (at.now, at.wall));
+        (pending.attempts, pending.error) = (0, None);
+        if pending.is_out() {
+            pending.next_seq = Some(self.reserve());
+        }
+        if planted(Plant::PendingOvertakesLate) {
+            pending.late.clear();
+            let place = if pending.place == Place::Held { Place::Retry } else { pending.place };
+            self.place(pending, place);
+        }
+        self.unhold(state);
+        (held, Some(old))
+    }
+
+    /// The only change of a key that is pending.
+    fn first(
+        &mut self,
+        key: &CacheKey,
+        stamp: Stamp,
+        change: Change,
+        late: Vec<Attempt>,
+        at: Moment,
+        out: bool,
+    ) -> Box<Pending> {
+        self.bytes += change.weight();
+        let mut pending = Box::new(Pending {
+            stamp,
+            change,
+            seq: self.enter(key),
+            next_seq: None,
+            place: Place::Held,
+            since: at.now,
+            accepted: (at.now, at.wall),
+            attempts: 0,
+            failures: 0,
+            cap: self.batch_keys,
+            late,
+            due: at.now,
+            error: None,
+        });
+        if planted(Plant::PendingOvertakesLate) {
+            pending.late.clear();
+        }
+        self.note_age(None, Some((at.now, pending.seq)));
+        if !out && pending.late.is_empty() {
+            self.place(&mut pending, Place::Fresh);
+        }
+        pending
+    }
+
+    /// Takes a key's pending change out of the queue.
+    fn remove(&mut self, key: &CacheKey, pending: &mut Pending) {
+        self.unplace(pending);
+        self.order.remove(&pending.seq);
+        self.note_age(Some((pending.accepted.0, pending.seq)), None);
+        self.bytes -= pending.change.weight();
+        self.effects.drained = self.order.is_empty();
+        self.settle(key, pending.stamp);
+        self.effects.left += 1;
+    }
+
+    /// Places what was held, unless something else of its key is under way.
+    fn unhold(&mut self, state: &mut KeyState) {
+        let free = state.out.is_none() && state.quarantine.is_none();
+        let Some(pending) = state.pending.as_mut().filter(|_| free) else { return };
+        if pending.late.is_empty() && pending.place == Place::Held {
+            let untried = pending.failures == 0 && pending.cap == self.batch_keys;
+            self.place(pending, if untried { Place::Fresh } else { Place::Retry });
+        }
     }
 }
 

@@ -132,7 +132,7 @@ impl TierCore {
             self.may_write(&mut queue)
         };
         if starts {
-            self.start_writing();
+            self.start_writing(self.immediate);
         }
         None
     }
@@ -194,10 +194,11 @@ impl TierCore {
         queue.take_reads(self.options.batch_keys)
     }
 
-    fn send_writes(self: &Arc<Self>) -> bool {
+    pub(super) fn send_writes(self: &Arc<Self>) -> bool {
+        // In a task also where the store answers at once: this may be the end of another call, and they must not pile up.
         let starts = self.may_write(&mut lock(&self.queue));
         if starts {
-            self.start_writing();
+            self.start_writing(false);
         }
         starts
     }
@@ -213,9 +214,13 @@ impl TierCore {
         true
     }
 
-    fn start_writing(self: &Arc<Self>) {
+    /// `here`: the call is begun by the caller, and goes on in a task if it is not over then.
+    fn start_writing(self: &Arc<Self>, here: bool) {
         match self.admit() {
-            Ok(pass) => self.runtime.detach(call::write_queued(call::Slot::writing_queued(self), pass)),
+            Ok(pass) => {
+                let call = call::write_queued(call::Slot::writing_queued(self), pass);
+                if here { self.runtime.begin(call) } else { self.runtime.detach(call) }
+            }
             Err(error) => {
                 let batch = self.starting_writes();
                 drop(call::Slot::writing_unsent(self));
@@ -400,7 +405,15 @@ impl TierCore {
             }
             Work::Repair(repair) => {
                 self.count_repair(result.is_ok());
-                self.with_ledger(|ledger, _| ledger.repaired(&repair.key, attempt, result.is_ok()));
+                let away =
+                    |error: &Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
+                let failed = result.as_ref().err().map(|error| (!away(error), self.moment()));
+                self.with_ledger(|ledger, _| {
+                    ledger.repaired(&repair.key, attempt, result.is_ok());
+                    if let Some((own, at)) = failed {
+                        ledger.repair_failed(&repair.key, own, at);
+                    }
+                });
                 None
             }
             Work::Behind(sending) => {
@@ -426,7 +439,11 @@ impl TierCore {
             }
             Work::Repair(repair) => {
                 self.count_repair(false);
-                self.with_ledger(|ledger, _| ledger.repair_overdue(&repair.key, attempt));
+                let at = self.moment();
+                self.with_ledger(|ledger, _| {
+                    ledger.repair_overdue(&repair.key, attempt);
+                    ledger.repair_failed(&repair.key, false, at);
+                });
             }
             Work::Behind(sending) => {
                 let at = self.moment();
@@ -465,7 +482,8 @@ impl TierCore {
     }
 
     pub(super) fn call_began(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        // SeqCst: a call that a caller begins is counted before it looks whether it may, and the other way round here.
+        self.calls.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn call_ended(&self) {

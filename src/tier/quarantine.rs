@@ -8,13 +8,16 @@
 //! In a write-behind tier it may stand before a pending change: one that was acknowledged, when a newer one of its key was
 //! not (there was no room for it, its caller went away). Another tier may have shown the newer one, so the older one shows
 //! no more, nor is it sent; but it stays queued, and in the journal, until the newer one is in the store and so replaces
-//! it. If that will not come, because its value could not be kept for the repair, the older one is a dead letter.
+//! it. If that will not come, because its value could not be kept for the repair or the repair fails again and again, the
+//! older one is a dead letter.
 
 use super::ledger::{Attempt, Ledger};
 use super::message::Change;
+use super::pending::Moment;
 use crate::key::CacheKey;
 use crate::planted::{Plant, planted};
 use crate::value::Stamp;
+use crate::write_behind::DeadReason;
 
 /// Past this many bytes, keys are repaired by removal: the value is not kept.
 const HELD_LIMIT: usize = 16 << 20;
@@ -60,7 +63,7 @@ impl Ledger {
             return;
         }
         let state = self.keys.entry(key.clone()).or_default();
-        let mut older = Vec::new();
+        let (mut older, mut forgets) = (Vec::new(), false);
         if let (Some(pending), Some(backlog), None) =
             (&mut state.pending, &mut self.backlog, &state.quarantine)
         {
@@ -72,6 +75,7 @@ impl Ledger {
             // It was acknowledged, and this is not: it stays queued, though it neither shows nor goes any more.
             backlog.unplace(pending);
             older = std::mem::take(&mut pending.late);
+            forgets = planted(Plant::RefusedForgetsAcknowledged);
         }
         state.settled = state.settled.max(stamp.time);
         // An attempt of this key that is still out may be applied as well.
@@ -111,6 +115,9 @@ impl Ledger {
             }
         }
         self.extend_late(key, older);
+        if forgets {
+            self.supersede(key);
+        }
     }
 
     /// What is pending of the key, if it is older than `stamp`, will never be brought to the store, nor what replaced it:
@@ -197,6 +204,17 @@ impl Ledger {
             self.lift(key);
         } else if quarantine.late.is_empty() {
             self.repairs.push_back(key.clone());
+        }
+    }
+
+    /// A repair has failed, or hangs: if the key's pending change stands behind it, that cannot be held up for ever, nor
+    /// those who wait for the queue to be empty. `own`: the store has answered, so that it says something of this key.
+    pub(super) fn repair_failed(&mut self, key: &CacheKey, own: bool, at: Moment) {
+        let Some(state) = self.keys.get_mut(key).filter(|state| state.quarantine.is_some()) else { return };
+        let (Some(pending), Some(backlog)) = (&mut state.pending, &mut self.backlog) else { return };
+        pending.attempts += u32::from(own);
+        if !backlog.closed && backlog.verdict(pending, at.now).is_some() {
+            self.give_up(key, DeadReason::Displaced, at.wall);
         }
     }
 

@@ -38,8 +38,8 @@ impl Keeper {
         options: &WriteBehindOptions,
         runtime: &RuntimeHandle,
     ) -> Result<(Vec<Recovered>, bool)> {
-        let Durability::Journal { dir, sync } = &options.durability else { return Ok((Vec::new(), true)) };
-        let (journal, recovery) = Journal::open(dir, *sync, runtime).await?;
+        let Durability::Journal { place, sync } = &options.durability else { return Ok((Vec::new(), true)) };
+        let (journal, recovery) = Journal::open(place, *sync, runtime).await?;
         let sound = recovery.report.is_clean();
         // Once, as the engine starts.
         let _ = self.journal.set(journal);

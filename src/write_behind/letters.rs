@@ -73,14 +73,19 @@ impl Row {
     }
 }
 
-/// Should the task die of a panic, another one takes over.
-struct Running(Arc<Letters>);
+/// Should the task be dropped, by a panic or by its runtime, nobody waits for it, and the next letter starts another.
+struct Running {
+    letters: Arc<Letters>,
+    /// It ended by itself, and has said so.
+    ended: bool,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.start();
+        if !self.ended {
+            self.letters.lock().delivering = false;
         }
+        self.letters.delivered.notify(usize::MAX);
     }
 }
 
@@ -121,7 +126,7 @@ impl Letters {
             }
             !std::mem::replace(&mut state.delivering, true)
         };
-        over.into_iter().for_each(drop_quietly);
+        self.let_go(over);
         self.outbox.tell();
         if start {
             self.start();
@@ -129,27 +134,30 @@ impl Letters {
     }
 
     fn start(self: &Arc<Self>) {
-        let letters = Arc::clone(self);
+        // Made here: the task may be dropped without a turn.
+        let running = Running { letters: Arc::clone(self), ended: false };
         self.runtime.spawn(async move {
-            let _running = Running(Arc::clone(&letters));
-            letters.run().await;
+            let mut running = running;
+            running.letters.run().await;
+            running.ended = true;
         });
     }
 
-    async fn run(self: Arc<Self>) {
+    async fn run(&self) {
         loop {
             let letter = {
                 let mut state = self.lock();
                 let Some(letter) = state.waiting.letters.front().cloned() else {
                     state.delivering = false;
-                    break;
+                    return;
                 };
                 letter
             };
             // Whoever is handed the letter may redrive it before the sink returns: what is put down then is kept.
             let put = self.keeper.number(&letter.key, letter.stamp);
             let deadline = self.runtime.now().after(PATIENCE);
-            let delivery = AssertUnwindSafe(self.sink.deliver(&letter)).catch_unwind();
+            // Made inside: a sink written by hand may panic before there is a future.
+            let delivery = AssertUnwindSafe(async { self.sink.deliver(&letter).await }).catch_unwind();
             let taken = matches!(self.runtime.deadline(deadline, delivery).await, Some(Ok(Ok(()))));
             if let Some(number) = put.filter(|_| taken) {
                 self.keeper.settled_at(&letter.key, number);
@@ -169,10 +177,11 @@ impl Letters {
                     (true, false) => (first, self.keep(&mut state, letter.clone())),
                 }
             };
-            drop_quietly((over, letter));
+            let (first, over) = over;
+            drop_quietly((first, letter));
+            self.let_go(over);
             self.outbox.tell();
         }
-        self.delivered.notify(usize::MAX);
     }
 
     /// Keeps a letter that the sink did not take, as long as there is room. Returns what gives way to it, to be dropped
@@ -182,6 +191,21 @@ impl Letters {
         self.outbox.note(EventKind::DeadLetterUndelivered { key: letter.key.clone() });
         state.undelivered.push(letter);
         std::iter::from_fn(|| state.undelivered.pop_beyond(MAX_UNDELIVERED, self.bytes)).collect()
+    }
+
+    /// Drops letters that nobody has taken and for which there is no room: a journal need not keep what they hold either,
+    /// or it would grow as long as the sink fails.
+    fn let_go(&self, letters: Vec<DeadLetter>) {
+        for letter in letters {
+            self.forget(&letter);
+            drop_quietly(letter);
+        }
+    }
+
+    fn forget(&self, letter: &DeadLetter) {
+        if let Some(number) = self.keeper.number(&letter.key, letter.stamp) {
+            self.keeper.settled_at(&letter.key, number);
+        }
     }
 
     /// Waits until every letter has been handed on, one way or the other.
@@ -203,7 +227,9 @@ impl Letters {
 
     /// Hands out what the sink did not take.
     pub(crate) fn take_undelivered(&self) -> Vec<DeadLetter> {
-        std::mem::take(&mut self.lock().undelivered).letters.into()
+        let letters = std::mem::take(&mut self.lock().undelivered).letters;
+        letters.iter().for_each(|letter| self.forget(letter));
+        letters.into()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -40,6 +40,8 @@ mod letters;
 mod options;
 
 pub use dead_letter::{DeadLetter, DeadLetterSink, DeadReason, LogLetters, Redriven};
+#[cfg(all(feature = "disk", feature = "testing"))]
+pub use journal::SimulatedLog;
 #[cfg(feature = "disk")]
 pub use journal::{JournalReport, JournalStatus, JournalSync};
 pub(crate) use keeper::{Keeper, Recovered, Written};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::dead_letter::{DeadLetterSink, LogLetters};
 #[cfg(feature = "disk")]
-use super::journal::JournalSync;
+use super::journal::{JournalSync, Place};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where accepted writes are kept until the store has them.
@@ -18,7 +18,7 @@ pub(crate) enum Durability {
     Memory,
     /// In memory and in a journal.
     #[cfg(feature = "disk")]
-    Journal { dir: PathBuf, sync: JournalSync },
+    Journal { place: Place, sync: JournalSync },
 }
 
 /// What becomes of a write that finds the queue full. One whose key is queued already takes the older one's place.
@@ -98,7 +98,8 @@ pub(crate) struct WriteBehindOptions {
     pub(crate) entries: usize,
     pub(crate) bytes: usize,
     pub(crate) overload: Overload,
-    pub(crate) batch_keys: usize,
+    /// `None`: as the tier's other calls.
+    pub(crate) batch_keys: Option<usize>,
     pub(crate) batch_bytes: usize,
     pub(crate) max_delay: Duration,
     pub(crate) attempt_deadline: Option<Duration>,
@@ -114,7 +115,7 @@ impl WriteBehind {
                 entries: 100_000,
                 bytes: 64 << 20,
                 overload: Overload::Block(Duration::from_millis(500)),
-                batch_keys: 128,
+                batch_keys: None,
                 batch_bytes: 1 << 20,
                 max_delay: Duration::from_millis(100),
                 attempt_deadline: None,
@@ -136,7 +137,13 @@ impl WriteBehind {
     /// [`Overload::Reject`]; what is queued stays in memory and is applied all the same.
     #[cfg(feature = "disk")]
     pub fn journal(dir: impl Into<PathBuf>, sync: JournalSync) -> Self {
-        Self::new(Durability::Journal { dir: dir.into(), sync })
+        Self::new(Durability::Journal { place: Place::Directory(dir.into()), sync })
+    }
+
+    /// As [`journal`](Self::journal), in a log that a simulation can let crash.
+    #[cfg(all(feature = "disk", feature = "testing"))]
+    pub fn simulated(log: super::journal::SimulatedLog, sync: JournalSync) -> Self {
+        Self::new(Durability::Journal { place: Place::Simulated(log), sync })
     }
 
     /// Sets how many keys may be queued. Default: 100,000.
@@ -162,10 +169,11 @@ impl WriteBehind {
         self
     }
 
-    /// Sets how many keys are written in one call, at most. That many do not go before their delay is over. Default: 128.
+    /// Sets how many keys are written in one call, at most. That many do not go before their delay is over. Default: the
+    /// tier's [`batch_keys`](crate::TierOptions::batch_keys) (128; Redis 512).
     #[must_use]
     pub fn batch_keys(mut self, keys: usize) -> Self {
-        self.options.batch_keys = keys;
+        self.options.batch_keys = Some(keys);
         self
     }
 
@@ -222,7 +230,7 @@ impl WriteBehindOptions {
         let zero = [
             ("entries", self.entries == 0),
             ("bytes", self.bytes == 0),
-            ("batch_keys", self.batch_keys == 0),
+            ("batch_keys", self.batch_keys == Some(0)),
             ("batch_bytes", self.batch_bytes == 0),
             ("attempt_deadline", self.attempt_deadline.is_some_and(|deadline| deadline.is_zero())),
             ("retry.first", self.retry.first.is_zero()),

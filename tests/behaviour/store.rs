@@ -27,6 +27,8 @@ struct Inner {
     json: AtomicBool,
     zstd: AtomicBool,
     clears: AtomicBool,
+    /// Whether it says that it answers at once, which it does while the gate is open.
+    immediate: AtomicBool,
     /// Values longer than this are refused.
     limit: AtomicUsize,
     /// Every call waits here first.
@@ -47,6 +49,7 @@ impl Store {
             json: AtomicBool::new(false),
             zstd: AtomicBool::new(false),
             clears: AtomicBool::new(false),
+            immediate: AtomicBool::new(false),
             limit: AtomicUsize::new(usize::MAX),
             gate: Gate::new(),
         }))
@@ -65,6 +68,12 @@ impl Store {
     /// From now on it can be cleared.
     pub(crate) fn can_clear(self) -> Self {
         self.0.clears.store(true, Ordering::SeqCst);
+        self
+    }
+
+    /// In process: callers begin its calls themselves.
+    pub(crate) fn in_process(self) -> Self {
+        self.0.immediate.store(true, Ordering::SeqCst);
         self
     }
 
@@ -147,6 +156,10 @@ impl Backend for Store {
             return &*ZSTD;
         }
         &PassthroughCompressor
+    }
+
+    fn immediate(&self) -> bool {
+        self.0.immediate.load(Ordering::SeqCst)
     }
 
     fn residual(&self) -> Option<Duration> {

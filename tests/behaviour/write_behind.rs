@@ -423,11 +423,28 @@ pub(crate) async fn a_bypass_hands_out_what_refused_writes_displaced(world: Worl
 pub(crate) async fn a_shutdown_hands_out_what_a_refused_write_stands_before(world: World) {
     let bench = Bench::new(world, patient().bytes(1_000).overload(Overload::Reject)).await;
     let blobs = overweight(&bench, 900).await;
-    let report = bench.cache.shutdown(Duration::from_secs(1)).await;
+    let report = bench.cache.shutdown(Duration::from_secs(3)).await;
     let behind = report.tiers[1].write_behind.unwrap();
     assert_eq!((behind.accepted, behind.superseded, behind.dead), (2, 0, 2), "{behind:?}");
     let letters = bench.letters.letters();
     assert!(letters.iter().any(|letter| letter.key == blobs.key(&1)), "{letters:?}");
+}
+
+pub(crate) async fn a_repair_that_never_succeeds_holds_up_no_flush(world: World) {
+    let retry = Retry::default().attempts(3).backoff(Duration::from_millis(5), Duration::from_millis(5));
+    let bench = Bench::new(world, patient().bytes(1_000).overload(Overload::Reject).retry(retry)).await;
+    let blobs = overweight(&bench, 900).await;
+    bench.cache.flush(Duration::from_secs(60)).await.unwrap();
+    let queue = bench.queue();
+    assert_eq!((queue.queued, queue.counts.dead), (0, 2), "{queue:?}");
+    bench.world.until("the letters come", || bench.letters.letters().len() == 2).await;
+    let letters = bench.letters.letters();
+    let displaced = letters.iter().find(|letter| letter.key == blobs.key(&1)).unwrap();
+    assert_eq!((displaced.reason, displaced.attempts), (DeadReason::Displaced, 3));
+    bench.plan.heal();
+    let repaired = || bench.cache.inspect().tier("store").unwrap().quarantined == 0;
+    bench.world.until("the newer one is repaired all the same", repaired).await;
+    assert_eq!(blob(&bench, &blobs, 1).await, Some(3));
 }
 
 pub(crate) async fn a_poison_entry_stands_alone_in_the_end(world: World) {
@@ -661,6 +678,107 @@ pub(crate) async fn a_shutdown_with_the_store_away_hands_out_letters(world: Worl
     let letters = bench.letters.letters();
     assert_eq!(letters.len(), 10);
     assert!(letters.iter().all(|letter| letter.reason == DeadReason::Shutdown));
+}
+
+pub(crate) async fn a_shutdown_tries_once_more_what_waits_to_be_tried_again(world: World) {
+    let long = Duration::from_secs(60);
+    let bench = Bench::new(world, eager().retry(Retry::default().backoff(long, long))).await;
+    bench.plan.next_on(Op::Write, Fault::Error, 1);
+    bench.region.set(&1, 1).await.unwrap();
+    bench.world.until("it has failed", || bench.queue().counts.retries == 1).await;
+    let report = bench.cache.shutdown(Duration::from_secs(5)).await;
+    let behind = report.tiers[1].write_behind.unwrap();
+    assert_eq!((behind.applied, behind.lost), (1, 0), "{report:?}");
+}
+
+/// Two keys on their way to the store, of which the first was written again meanwhile.
+async fn overwritten_in_flight(world: World) -> Bench {
+    let bench = Bench::new(world, eager()).await;
+    bench.plan.delays(Duration::from_millis(40)..=Duration::from_millis(50));
+    bench.plan.rate_on(Op::Write, Fault::Delay, 1.0);
+    bench.region.set_many([(&1, 1), (&2, 2)]).await.into_iter().for_each(|set| set.unwrap());
+    bench.world.until("both are on their way", || bench.queue().in_flight == 2).await;
+    bench.region.set(&1, 3).await.unwrap();
+    bench
+}
+
+pub(crate) async fn a_flush_waits_for_what_was_written_anew_in_flight(world: World) {
+    let bench = overwritten_in_flight(world).await;
+    bench.cache.flush(NEVER).await.unwrap();
+    assert_eq!(bench.queue().queued, 0);
+    bench.evict(1);
+    assert_eq!(bench.shown(1).await, Some(3));
+}
+
+pub(crate) async fn a_shutdown_waits_for_what_was_written_anew_in_flight(world: World) {
+    let bench = overwritten_in_flight(world).await;
+    let report = bench.cache.shutdown(Duration::from_secs(5)).await;
+    let behind = report.tiers[1].write_behind.unwrap();
+    assert_eq!((behind.applied, behind.superseded, behind.lost), (2, 1, 0), "{report:?}");
+}
+
+/// A store that compares needs not wait for an older attempt that may still be applied.
+pub(crate) async fn what_was_accepted_behind_a_call_that_never_returns_is_sent_to_a_store_that_compares(
+    world: World,
+) {
+    let plan = FaultPlan::new(&world.runtime);
+    let store = MapBackend::comparing();
+    let behind =
+        eager().entries(1).attempt_deadline(Duration::from_millis(20)).overload(Overload::WriteThrough);
+    let low = Tier::new(Faulty::new(store.clone(), &world.runtime, &plan))
+        .label("store")
+        .breaker(BreakerOptions::disabled())
+        .write_deadline(Duration::from_millis(400))
+        .write_behind(behind);
+    let builder = Cache::builder(world.runtime.clone()).tier(MemoryBackend::entries(1000)).tier(low);
+    let cache = builder.build().await.unwrap();
+    let region: Region<u64, u64> = cache.region("n").no_expiry().build().unwrap();
+    let queued = || cache.inspect().tier("store").unwrap().write_behind.clone().unwrap().queued;
+    // The first fills the queue for a while; the second finds it full, is written through, and never returns; the third
+    // is accepted meanwhile.
+    plan.next_on(Op::Write, Fault::Hang, 2);
+    region.set(&1, 1).await.unwrap();
+    let through = region.set(&2, 2);
+    let accepted = async {
+        world.until("both are on their way", || plan.count(Fault::Hang) == 2).await;
+        world.until("there is room", || queued() == 0).await;
+        region.set(&2, 3).await.unwrap();
+        assert_eq!(queued(), 1, "it waits for the call to end");
+    };
+    let _ = futures_util::future::join(through, accepted).await;
+    cache.flush(NEVER).await.unwrap();
+    assert_eq!(cache.get_from::<u64>("store", &region.key(&2)).await.unwrap().map(|hit| *hit), Some(3));
+}
+
+/// Panics before there is a future.
+struct Careless(Arc<AtomicUsize>);
+
+impl DeadLetterSink for Careless {
+    fn deliver<'a, 'b, 'c>(&'a self, _: &'b DeadLetter) -> BoxFuture<'c, BackendResult<()>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        panic!("careless")
+    }
+}
+
+pub(crate) async fn a_sink_that_panics_is_asked_once_a_letter(world: World) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let store = Tier::new(MapBackend::new()).label("store").write_behind(
+        patient().entries(1).overload(Overload::DropOldest).dead_letters(Careless(Arc::clone(&asked))),
+    );
+    let builder = Cache::builder(world.runtime.clone()).tier(MemoryBackend::entries(1000)).tier(store);
+    let cache = builder.build().await.unwrap();
+    let region: Region<u64, u64> = cache.region("n").no_expiry().build().unwrap();
+    for key in 0..4 {
+        region.set(&key, key).await.unwrap();
+    }
+    let queue = || cache.inspect().tier("store").unwrap().write_behind.clone().unwrap();
+    world.until("each letter was tried", || queue().letters_undelivered == 3).await;
+    assert_eq!((asked.load(Ordering::Relaxed), cache.undelivered_letters().len()), (3, 3));
 }
 
 pub(crate) async fn an_older_attempt_that_hangs_is_waited_for(world: World) {

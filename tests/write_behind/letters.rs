@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tierkeep::runtime::RuntimeHandle;
 use tierkeep::write_behind::{
-    ChannelLetters, DeadLetter, DeadLetterSink, DeadReason, FileLetters, Overload, Redriven, WriteBehind,
+    ChannelLetters, DeadLetter, DeadLetterSink, DeadReason, FileLetters, JournalSync, Overload, Redriven,
+    WriteBehind,
 };
 use tierkeep::{BreakerOptions, Cache, ErrorKind, MemoryBackend, Region, Tier, WriteBehindInspection};
 use tierkeep_sim::{Fault, FaultPlan, Faulty, MapBackend};
@@ -206,4 +207,50 @@ fn a_channel_hands_letters_over_until_nobody_receives() {
         cache.shutdown(Duration::from_millis(1)).await;
     });
     assert_eq!(ChannelLetters::bounded(0).unwrap_err().kind(), ErrorKind::Config);
+}
+
+/// Takes nothing.
+struct Closed;
+
+#[tierkeep::async_trait]
+impl DeadLetterSink for Closed {
+    async fn deliver(&self, _: &DeadLetter) -> tierkeep::Result<()> {
+        Err(tierkeep::Error::new(ErrorKind::Backend, "closed"))
+    }
+}
+
+#[test]
+fn a_journal_does_not_grow_with_letters_that_nobody_takes() {
+    let directory = tempfile::tempdir().unwrap();
+    smol::block_on(async {
+        let plan = FaultPlan::new(&runtime());
+        plan.rate(Fault::Error, 1.0);
+        let behind = WriteBehind::journal(directory.path(), JournalSync::Interval(Duration::from_millis(10)))
+            .entries(10)
+            .max_delay(NEVER)
+            .overload(Overload::DropOldest)
+            .dead_letters(Closed);
+        let tier = Tier::new(Faulty::new(MapBackend::new(), &runtime(), &plan))
+            .label("store")
+            .breaker(BreakerOptions::disabled())
+            .write_behind(behind);
+        let cache =
+            Cache::builder(runtime()).tier(MemoryBackend::entries(1_000)).tier(tier).build().await.unwrap();
+        let numbers: Region<u64, u64> = cache.region("number").no_expiry().build().unwrap();
+        for id in 0..4_000 {
+            numbers.set(&id, id).await.unwrap();
+        }
+        while queue(&cache).letters_undelivered < 3_990 {
+            smol::future::yield_now().await;
+        }
+        let records = || queue(&cache).journal.unwrap().records;
+        assert!(
+            (1_024..=1_024 + 11).contains(&records()),
+            "those that are kept, and what is queued: {}",
+            records()
+        );
+        assert_eq!(cache.undelivered_letters().len(), 1_024);
+        assert!(records() <= 11, "who was handed the letters has them: {}", records());
+        cache.shutdown(Duration::from_millis(1)).await;
+    });
 }

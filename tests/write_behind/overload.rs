@@ -126,9 +126,9 @@ fn child_overloads() {
     let Ok(policy) = std::env::var("TIERKEEP_OVERLOAD") else { return };
     let (overload, sets) = match policy.as_str() {
         "reject" => (Overload::Reject, 600),
-        "block" => (Overload::Block(ms(5)), 150),
+        "block" => (Overload::Block(ms(1)), 600),
         "drop" => (Overload::DropOldest, 600),
-        _ => (Overload::WriteThrough, 150),
+        _ => (Overload::WriteThrough, 600),
     };
     let server = RedisServer::start().unwrap();
     let url = server.url();
@@ -175,8 +175,8 @@ fn child_overloads() {
                 assert!(counts.rejected > 0 && counts.dead == 0);
             }
         }
-        // The queue, what quarantined keys hold for their repair (16 MiB at most), and what an allocator keeps.
-        assert!(grown < 2 * (QUEUE as u64 + (16 << 20)), "memory grew by {grown} bytes");
+        // The queue, what quarantined keys hold for their repair (16 MiB at most), and half as much that an allocator keeps.
+        assert!(2 * grown < 3 * (QUEUE as u64 + (16 << 20)), "memory grew by {grown} bytes");
         std::process::exit(0);
     });
 }

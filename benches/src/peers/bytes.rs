@@ -90,6 +90,10 @@ impl Backend for BytesBackend {
         BackendLabel::new_static("l2")
     }
 
+    fn immediate(&self) -> bool {
+        true
+    }
+
     fn value_format(&self) -> &dyn Format {
         &*self.format
     }

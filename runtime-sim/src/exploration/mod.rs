@@ -7,6 +7,8 @@
 
 mod behind;
 mod freshest;
+#[cfg(feature = "journal")]
+mod restarts;
 mod scenario;
 mod shrink;
 mod tiers;
@@ -16,6 +18,8 @@ mod world;
 pub use crate::history::Violation;
 pub use behind::BehindPlan;
 pub use freshest::newest_stamp_wins;
+#[cfg(feature = "journal")]
+pub use restarts::{Restarts, restarts};
 pub use scenario::{Kind, Loader, Scenario, Step, StepKind, TierPlan};
 pub use shrink::shrink;
 pub use world::{Outcome, run};

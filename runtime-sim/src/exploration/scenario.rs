@@ -66,6 +66,8 @@ pub struct TierPlan {
     pub quarantine: usize,
     #[expect(missing_docs, reason = "as the first")]
     pub ttl_cap: Option<Duration>,
+    /// Whether a remote store says that it answers at once, which it does but for its faults.
+    pub immediate: bool,
     /// How it writes behind, if it does.
     pub behind: Option<BehindPlan>,
     /// What goes wrong, how often.
@@ -205,6 +207,9 @@ impl Scenario {
         if let Some(crowd) = crowd {
             scenario.gather(&mut rng, crowd);
         }
+        for (index, tier) in scenario.tiers.iter_mut().enumerate() {
+            tier.immediate = (seed >> index) & 1 == 1;
+        }
         scenario.steps = (0..steps).map(|id| step(&mut rng, id, &scenario)).collect();
         scenario
     }
@@ -297,6 +302,7 @@ fn tier(rng: &mut Rng, index: usize, calm: bool, lying: bool) -> TierPlan {
         }
     }
     TierPlan {
+        immediate: false,
         kind,
         read_deadline: millis(rng, 3, 40),
         write_deadline: millis(rng, 3, 60),

@@ -43,6 +43,9 @@ pub(super) fn build(
                     let store = lock(stores).entry(index).or_default().clone();
                     Tier::new(Faulty::new(store, runtime, &faults))
                 }
+                None if plan.immediate => {
+                    Tier::new(Faulty::new(MapBackend::new().in_process(), runtime, &faults))
+                }
                 None => Tier::new(Faulty::new(MapBackend::new(), runtime, &faults)),
             }
         }

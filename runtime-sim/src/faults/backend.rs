@@ -236,6 +236,10 @@ impl<B: Backend> Backend for Faulty<B> {
         if self.plan.is_enabled() { None } else { self.inner.port() }
     }
 
+    fn immediate(&self) -> bool {
+        self.inner.immediate()
+    }
+
     fn residual(&self) -> Option<Duration> {
         self.inner.residual()
     }

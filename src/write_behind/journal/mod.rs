@@ -16,8 +16,11 @@
 //! **What it takes.** On disk up to three times the bytes that are pending, and fjall's log: up to about 128 MiB. In
 //! memory, beside what the queue holds anyway, up to 24 MiB of write buffers, and while it opens as much as its log.
 
+mod medium;
 mod record;
 mod recovery;
+#[cfg(feature = "testing")]
+mod simulated;
 mod state;
 mod store;
 #[cfg(test)]
@@ -25,7 +28,7 @@ mod tests;
 mod writer;
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -38,8 +41,11 @@ pub(crate) use record::Record;
 pub use recovery::JournalReport;
 pub(crate) use recovery::Recovery;
 
+#[cfg(feature = "testing")]
+pub use simulated::SimulatedLog;
+
+use medium::Medium;
 use state::{Shared, State};
-use store::Store;
 
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
@@ -59,6 +65,14 @@ pub enum JournalSync {
     /// operating system (microseconds after the acknowledgement, usually); the machine dying loses what was
     /// acknowledged in the last interval and during the sync after it.
     Interval(Duration),
+}
+
+/// Where a journal is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    Directory(PathBuf),
+    #[cfg(feature = "testing")]
+    Simulated(SimulatedLog),
 }
 
 /// What becomes of a change that the journal cannot take at the moment.
@@ -99,17 +113,17 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the journal in `directory`, which no other journal, of this process or another, may use.
+    /// Opens or creates the journal in `place`, which no other journal, of this process or another, may use.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if the directory is in use, or cannot be created, read or written. Damage is no error.
     pub(crate) async fn open(
-        directory: &Path,
+        place: &Place,
         sync: JournalSync,
         runtime: &RuntimeHandle,
     ) -> Result<(Self, Recovery)> {
-        let directory: PathBuf = directory.to_owned();
-        let opened = runtime.spawn_blocking(move || Store::open(&directory)).await;
+        let place = place.clone();
+        let opened = runtime.spawn_blocking(move || Medium::open(&place)).await;
         let (store, found) = opened.map_err(|error| aborted(&error)).flatten()?;
         let mut state = State::new(found.next, found.settled);
         let mut report = found.report;

@@ -1,5 +1,6 @@
 //! The journal on real files, on a runtime of plain threads.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Condvar, LazyLock};
 
@@ -69,7 +70,12 @@ impl Runtime for Threads {
 }
 
 fn open_on(threads: &Threads, directory: &Path, sync: JournalSync) -> (Journal, Recovery) {
-    block_on(Journal::open(directory, sync, &RuntimeHandle::new(threads.clone()))).unwrap()
+    block_on(Journal::open(
+        &Place::Directory(directory.to_owned()),
+        sync,
+        &RuntimeHandle::new(threads.clone()),
+    ))
+    .unwrap()
 }
 
 fn open(directory: &Path) -> (Journal, Recovery) {
@@ -269,7 +275,8 @@ fn a_directory_in_use_is_a_clear_error_and_free_after_closing() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _) = open(directory.path());
     let runtime = RuntimeHandle::new(Threads::default());
-    let second = block_on(Journal::open(directory.path(), JournalSync::Always, &runtime));
+    let place = Place::Directory(directory.path().to_owned());
+    let second = block_on(Journal::open(&place, JournalSync::Always, &runtime));
     let error = second.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("another process"), "{error}");

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::medium::Medium;
 use super::state::{Shared, Step, Taken};
-use super::store::Store;
 use crate::error::Result;
 use crate::runtime::{Instant, RuntimeHandle, jitter};
 
@@ -46,7 +46,7 @@ pub(super) async fn run(shared: Arc<Shared>) -> Result<()> {
                     }
                 }
             }
-            Step::Reopen => match blocking(shared, Store::reopen).await {
+            Step::Reopen => match blocking(shared, Medium::reopen).await {
                 Ok(report) => {
                     salvaged.extend(report.moved_aside.iter().cloned());
                     shared.reopened(report);
@@ -93,7 +93,7 @@ impl Drop for Ending {
 async fn write(shared: &Arc<Shared>, taken: &Taken, salvaged: Vec<PathBuf>, look: bool) -> Result<()> {
     let batch = Arc::clone(&taken.batch);
     let shares = Arc::clone(shared);
-    let job = move |store: &Store| {
+    let job = move |store: &Medium| {
         store.commit(&batch)?;
         store.salvage_finished(&salvaged);
         if look {
@@ -111,7 +111,7 @@ fn retry_at(runtime: &RuntimeHandle, pause: Duration) -> Instant {
 /// A job on the store.
 async fn blocking<T: Send + 'static>(
     shared: &Arc<Shared>,
-    job: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+    job: impl FnOnce(&Medium) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let store = Arc::clone(&shared.store);
     match shared.runtime.spawn_blocking(move || job(&store)).await {
