@@ -17,7 +17,7 @@ use crate::key::CacheKey;
 use crate::runtime::{Instant, RuntimeHandle};
 use crate::value::Stamp;
 
-/// How long an attempt to publish or to subscribe may take.
+/// How long an attempt to publish may take, and how long one to subscribe before what is missed meanwhile is dropped.
 pub(super) const ATTEMPT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Link {
@@ -30,6 +30,8 @@ pub(crate) struct Link {
     /// A drop of everything is under way and has not begun.
     pub(super) dropping: AtomicBool,
     pub(super) leaving: AtomicBool,
+    /// A heartbeat is wanted at once.
+    pub(super) announce: AtomicBool,
     /// Told when the leave has been taken, and when it first hears.
     pub(super) changed: Event,
     pub(super) left: AtomicBool,
@@ -51,6 +53,7 @@ impl Link {
             status: Status::default(),
             dropping: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            announce: AtomicBool::new(false),
             left: AtomicBool::new(false),
             changed: Event::new(),
             transport,
@@ -82,7 +85,9 @@ impl Link {
     }
 
     pub(crate) fn tell_clear(&self, scope: &Scope, stamp: Stamp) {
-        self.outbox.push_clear(scope, stamp);
+        if !self.outbox.push_clear(scope, stamp) {
+            Status::one(&self.status.overflows);
+        }
     }
 
     /// Publishes what waits and takes leave, within `deadline`.
@@ -95,6 +100,12 @@ impl Link {
                 return;
             }
         }
+    }
+
+    /// Has a heartbeat sent at once, to hear it.
+    pub(super) fn announce(&self) {
+        self.announce.store(true, Ordering::SeqCst);
+        self.outbox.wake();
     }
 
     /// Whether the cache is there and has not taken leave.

@@ -53,6 +53,7 @@ pub(crate) use options::Chosen;
 pub use status::{BackplaneInspection, BackplaneState, DropCause};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -78,6 +79,12 @@ pub trait Backplane: Send + Sync + 'static {
     /// # Errors
     /// Whatever the transport reports.
     async fn subscribe(&self, runtime: &RuntimeHandle) -> BackendResult<Box<dyn Subscription>>;
+
+    /// For how long an attempt to subscribe may go on; it is then given up and made anew. What may have been missed is
+    /// dropped after a second without a subscription in any case. Default: 1 s.
+    fn subscribe_limit(&self) -> Duration {
+        Duration::from_secs(1)
+    }
 
     /// Called once, when a cache is built: whether it can work on that runtime at all. Default: it can.
     ///
@@ -105,6 +112,10 @@ impl<B: Backplane + ?Sized> Backplane for Arc<B> {
 
     async fn subscribe(&self, runtime: &RuntimeHandle) -> BackendResult<Box<dyn Subscription>> {
         (**self).subscribe(runtime).await
+    }
+
+    fn subscribe_limit(&self) -> Duration {
+        (**self).subscribe_limit()
     }
 
     fn suits(&self, runtime: &RuntimeHandle) -> BackendResult<()> {

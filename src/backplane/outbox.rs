@@ -57,16 +57,19 @@ impl Outbox {
         kept
     }
 
-    pub(super) fn push_clear(&self, scope: &Scope, stamp: Stamp) {
-        {
+    /// Adds a clear; returns `false` if all that waited was given up for a resync.
+    pub(super) fn push_clear(&self, scope: &Scope, stamp: Stamp) -> bool {
+        let kept = {
             let mut queue = self.lock();
             if queue.clears.len() < MAX_CLEARS {
                 queue.clears.push((scope.clone(), stamp));
+                true
             } else {
-                queue.give_up(stamp);
+                queue.give_up(stamp)
             }
-        }
+        };
         self.filled.notify(1);
+        kept
     }
 
     /// Up to `limit` notes, those that say most first.
@@ -159,6 +162,14 @@ mod tests {
         assert_eq!(notes, [Note { action: Action::Resync, stamp: at(10) }]);
         assert!(outbox.push(&key(1), at(11), false), "it names keys again");
         assert_eq!(outbox.len(), 1);
+    }
+
+    #[test]
+    fn too_many_clears_are_an_overflow_told_once() {
+        let outbox = Outbox::new(3);
+        let told: Vec<_> = (1..=70).map(|time| outbox.push_clear(&Scope::All, at(time))).collect();
+        assert_eq!(told.iter().filter(|kept| !**kept).count(), 1);
+        assert!(!told[MAX_CLEARS]);
     }
 
     #[test]

@@ -53,7 +53,8 @@ impl Peers {
         if let Some(peer) = self.known.get_mut(&node)
             && let Some(last) = peer.number
         {
-            let expected = last + first;
+            // Whatever stands in a message.
+            let expected = last.saturating_add(first);
             peer.number = Some(last.max(number));
             (peer.heard, peer.gone) = (now, false);
             return if number > expected { Heard::Gap } else { Heard::InOrder };
@@ -121,6 +122,16 @@ mod tests {
         assert_eq!(peers.hear(7, 3, true, at(20)), Heard::Gap);
         assert_eq!(peers.hear(7, 4, false, at(30)), Heard::Gap, "the last one was lost");
         assert_eq!(peers.hear(7, 4, false, at(40)), Heard::InOrder);
+    }
+
+    #[test]
+    fn no_number_is_too_great() {
+        let mut peers = Peers::default();
+        peers.subscribed(at(0));
+        for _ in 0..2 {
+            peers.hear(7, u64::MAX, true, at(10));
+        }
+        assert_eq!(peers.hear(7, u64::MAX, true, at(20)), Heard::InOrder);
     }
 
     #[test]

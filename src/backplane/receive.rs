@@ -22,34 +22,28 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(link: Arc<Link>, engine: Weak<Engine>, runtime: RuntimeHandle) {
     let echo = runtime.now();
-    let mut ear = Ear { peers: Peers::default(), echo, covered: false, link, engine, runtime };
-    // What a tier held before the cache was built is not covered, nor is what it read while it was not subscribed yet.
-    let (mut missed, mut failures, mut backoff) = (false, 0_u32, FIRST_BACKOFF);
+    let peers = Peers::default();
+    let mut ear = Ear { peers, echo, echoed: false, missed: false, covered: false, link, engine, runtime };
+    let (mut failures, mut backoff) = (0_u32, FIRST_BACKOFF);
     while ear.link.is_on(&ear.engine) {
-        let brief = match ear.subscribe().await {
+        let began = ear.runtime.now();
+        match ear.subscribe().await {
             Ok(subscription) => {
                 ear.subscribed();
-                if missed {
-                    ear.drop_all(DropCause::Reconnected);
-                }
-                failures = 0;
-                let began = ear.runtime.now();
                 ear.listen(subscription).await;
-                // One that ends as soon as it is made must not be made without a pause.
-                let brief = ear.runtime.now().since(began) < ear.link.options.heartbeat;
-                if !brief {
-                    backoff = FIRST_BACKOFF;
-                }
-                brief
             }
-            Err(error) => {
-                failures += 1;
-                ear.link.status.failed(&error);
-                false
-            }
-        };
-        missed = true;
-        if failures == 1 {
+            Err(error) => ear.link.status.failed(&error),
+        }
+        // One that ends as soon as it is made must not be made without a pause.
+        let brief = ear.runtime.now().since(began) < ear.link.options.heartbeat;
+        // A subscription to which nothing came was none.
+        failures = if std::mem::take(&mut ear.echoed) { 0 } else { failures + 1 };
+        if failures == 0 && !brief {
+            backoff = FIRST_BACKOFF;
+        }
+        // What a tier held before the cache was built is not covered, nor is what it read while it was not subscribed yet.
+        ear.missed = true;
+        if failures > 0 {
             // Not back at once: from here on nothing is heard for a while.
             ear.disconnected();
         }
@@ -65,21 +59,35 @@ struct Ear {
     engine: Weak<Engine>,
     runtime: RuntimeHandle,
     peers: Peers,
-    /// When its own messages were heard last.
+    /// When its own messages were heard last, or since when they are due.
     echo: Instant,
+    /// Whether its own messages have come back since it subscribed.
+    echoed: bool,
+    /// Something may have been missed, and has not been dropped for it.
+    missed: bool,
     /// Whether the tiers rely on what is heard.
     covered: bool,
 }
 
 impl Ear {
-    async fn subscribe(&self) -> Result<Box<dyn Subscription>> {
+    async fn subscribe(&mut self) -> Result<Box<dyn Subscription>> {
         // In a task of its own: a transport that panics fails one attempt.
         let (transport, on) = (Arc::clone(&self.link.transport), self.runtime.clone());
-        let task = self.runtime.spawn(async move { transport.subscribe(&on).await });
-        match self.runtime.deadline(self.runtime.now().after(ATTEMPT), task).await {
+        let (began, limit) = (self.runtime.now(), transport.subscribe_limit().max(ATTEMPT));
+        let mut task = self.runtime.spawn(async move { transport.subscribe(&on).await });
+        let mut subscribed = self.runtime.deadline(began.after(ATTEMPT), &mut task).await;
+        if subscribed.is_none() {
+            // The attempt may take longer; what is shown meanwhile may not.
+            self.disconnected();
+            subscribed = self.runtime.deadline(began.after(limit), task).await;
+        }
+        match subscribed {
             Some(Ok(result)) => result,
             Some(Err(_)) => Err(Error::new(ErrorKind::Panicked, "the backplane's transport panicked")),
-            None => Err(Error::new(ErrorKind::Timeout, "the backplane took more than 1 s to subscribe")),
+            None => {
+                let message = format!("the backplane took more than {} ms to subscribe", limit.as_millis());
+                Err(Error::new(ErrorKind::Timeout, message))
+            }
         }
     }
 
@@ -87,24 +95,47 @@ impl Ear {
         self.echo = self.runtime.now();
         self.peers.subscribed(self.echo);
         Status::one(&self.link.status.subscriptions);
+        if self.link.is_up() {
+            self.catch_up();
+        }
+        self.link.announce();
+    }
+
+    /// Its own message has come back. Only now others' are sure to come: with a way back alone, nobody would be told.
+    fn echoed(&mut self) {
+        self.echo = self.runtime.now();
+        if std::mem::replace(&mut self.echoed, true) {
+            return;
+        }
         if !self.link.status.up.swap(true, Ordering::SeqCst)
             && let Some(engine) = self.engine.upgrade()
         {
             engine.backplane_changed(true);
         }
         self.cover();
+        self.catch_up();
         self.link.changed.notify(usize::MAX);
     }
 
+    fn catch_up(&mut self) {
+        if std::mem::take(&mut self.missed) {
+            self.drop_all(DropCause::Reconnected);
+        }
+    }
+
+    /// Drops everything, once for each time that it was up.
     fn disconnected(&mut self) {
-        if self.link.status.up.swap(false, Ordering::SeqCst)
-            && let Some(engine) = self.engine.upgrade()
-        {
+        if !self.link.status.up.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        if let Some(engine) = self.engine.upgrade() {
             engine.backplane_changed(false);
         }
         self.cover();
         self.link.status.peers.store(0, Ordering::Relaxed);
+        self.missed = false;
         self.drop_all(DropCause::Disconnected);
+        self.missed = true;
     }
 
     /// Whether all others are heard; else entries in unshared tiers live for the fallback's time.
@@ -156,8 +187,7 @@ impl Ear {
             return self.drop_all(DropCause::Unreadable);
         };
         if packet.node == self.link.node {
-            self.echo = now;
-            return;
+            return self.echoed();
         }
         let has_notes = !packet.notes.is_empty();
         let heard = self.peers.hear(packet.node, packet.number, has_notes, now);
@@ -183,6 +213,10 @@ impl Ear {
     }
 
     fn drop_all(&self, cause: DropCause) {
+        if self.missed && !self.link.is_up() {
+            // All is dropped once it is up, and bounded by the fallback until then.
+            return;
+        }
         if let Some(engine) = self.engine.upgrade() {
             engine.drop_unshared(&self.link, cause);
         }

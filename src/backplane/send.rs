@@ -21,7 +21,8 @@ pub(super) async fn run(link: Arc<Link>, engine: Weak<Engine>, runtime: RuntimeH
     let mut next = runtime.now();
     loop {
         let filled = link.outbox.filled();
-        if link.outbox.len() == 0 && !link.leaving.load(Ordering::SeqCst) {
+        let is_asked = || link.leaving.load(Ordering::SeqCst) || link.announce.load(Ordering::SeqCst);
+        if link.outbox.len() == 0 && !is_asked() {
             let _ = runtime.deadline(next, filled).await;
         }
         if engine.strong_count() == 0 {
@@ -30,7 +31,8 @@ pub(super) async fn run(link: Arc<Link>, engine: Weak<Engine>, runtime: RuntimeH
         let notes = link.outbox.take(link.options.batch);
         let told = notes.len() as u64;
         let leaving = link.leaving.load(Ordering::SeqCst) && link.outbox.len() == 0;
-        if told == 0 && !leaving && runtime.now() < next {
+        let announced = link.announce.swap(false, Ordering::SeqCst);
+        if told == 0 && !leaving && !announced && runtime.now() < next {
             continue;
         }
         number += u64::from(told > 0);

@@ -127,6 +127,34 @@ fn a_damaged_mark_fails_no_read_and_no_clear() {
 }
 
 #[test]
+fn deletion_goes_on_after_its_connection_has_fallen_silent() {
+    use tierkeep::backend::{RedisBackend, RedisDriver};
+    use tierkeep::{Entry, Meta, Payload, Raw};
+    let proxy = tierkeep_test_servers::FaultProxy::to(crate::support::SERVER.addr()).unwrap();
+    let mut world = World::new();
+    let builder = RedisBackend::builder(RedisDriver::Smol).url(&proxy.url()).namespace(&world.namespace);
+    let redis = builder.silence_timeout(crate::support::ms(200)).build().unwrap();
+    crate::support::open(&redis, &world.runtime);
+    let entry = |id| {
+        let meta = Meta { stamp: world.stamp(1), ..Meta::default() };
+        (key(id), Entry::new(Payload::Bytes(Raw::from_static(b"a")), meta))
+    };
+    let written = smol::block_on(redis.write_entries((0..10_000).map(entry).collect()));
+    assert!(written.iter().all(Result::is_ok));
+    smol::block_on(redis.clear(&user(), world.stamp(2))).unwrap();
+    // Nothing comes back on it any more, and nobody else asks.
+    proxy.strand();
+    assert!(redis.stats().cleared < 10_000, "it is at it");
+    // What was deleted by the step whose answer got lost is not counted.
+    let (runtime, pattern) = (world.runtime.clone(), format!("{}:user:*", world.namespace));
+    smol::block_on(until(&runtime, "the deletion", async || {
+        let left = world.command(&["EVAL", "return #redis.call('KEYS', ARGV[1])", "0", &pattern]);
+        runtime.sleep(crate::support::ms(200)).await;
+        left == Reply::Integer(0)
+    }));
+}
+
+#[test]
 fn deletion_goes_on_after_its_runtime_is_gone() {
     use tierkeep::backend::{OpenContext, RedisBackend, RedisDriver};
     use tierkeep_tokio::TokioRuntime;

@@ -7,7 +7,7 @@ use tierkeep::backend::{ConnectionState, RedisBackend, RedisDriver, Scope};
 use tierkeep::runtime::RuntimeHandle;
 use tierkeep::{Backend, CacheKey, CacheValue, DeleteStatus, Entry, Meta, Payload, Raw, Stamp};
 use tierkeep_smol::SmolRuntime;
-use tierkeep_test_servers::RedisCluster;
+use tierkeep_test_servers::{RedisCluster, RedisServer};
 
 use crate::support::{key, namespace, open, until};
 
@@ -108,6 +108,125 @@ fn keys_are_found_while_their_slots_move() {
         assert!(read().await, "moved");
         let reads = join_all((0..8).map(|_| redis.read_many(&keys))).await;
         assert!(reads.into_iter().flatten().all(|read| read.unwrap().is_some()));
+    });
+}
+
+/// Without the requirement of full coverage, so that nodes serve what they have.
+fn partial() -> (RedisCluster, RedisBackend, RuntimeHandle) {
+    let server = RedisServer::builder().config("cluster-require-full-coverage no");
+    let cluster = RedisCluster::start_with(server).unwrap();
+    let redis =
+        RedisBackend::builder(RedisDriver::Smol).cluster(cluster.urls()).namespace("n").build().unwrap();
+    let runtime = RuntimeHandle::new(SmolRuntime::new());
+    open(&redis, &runtime);
+    (cluster, redis, runtime)
+}
+
+#[test]
+fn a_node_that_refuses_fails_its_own_keys_only() {
+    let (cluster, redis, runtime) = partial();
+    let keys: Vec<_> = (0..200).map(key).collect();
+    smol::block_on(async {
+        for written in redis.write_entries(entries(&keys, stamp(&runtime, 1))).await {
+            written.unwrap();
+        }
+        assert!(redis.read_many(&keys).await.into_iter().all(|read| read.unwrap().is_some()));
+        let owners: Vec<_> = keys
+            .iter()
+            .map(|key| cluster.owner(cluster.slot(&format!("n:{key}")).unwrap()).unwrap())
+            .collect();
+        let theirs = |read: &[tierkeep::BackendResult<Option<CacheValue<Raw>>>], node: usize| {
+            let of_node = owners.iter().zip(read).filter(|(owner, _)| **owner == node);
+            of_node.map(|(_, read)| read.as_ref().is_ok_and(Option::is_some)).collect::<Vec<_>>()
+        };
+        cluster.nodes()[0].command(&["CLUSTER", "DELSLOTSRANGE", "0", "5460"]).unwrap();
+        for _ in 0..20 {
+            let read = redis.read_many(&keys).await;
+            assert!(theirs(&read, 0).iter().all(|hit| !hit), "nobody has them");
+            for node in [1, 2] {
+                assert!(theirs(&read, node).iter().all(|hit| *hit), "node {node} has them");
+            }
+        }
+        // Denied the clears' version alone, a node cannot tell what they hide.
+        cluster.nodes()[0].command(&["CLUSTER", "ADDSLOTSRANGE", "0", "5460"]).unwrap();
+        until(&runtime, "healing", async || {
+            redis.read_many(&keys).await.iter().all(|read| read.as_ref().is_ok_and(Option::is_some))
+        })
+        .await;
+        let rules = ["ACL", "SETUSER", "default", "resetkeys", "~n:user:*"];
+        cluster.nodes()[1].command(&rules).unwrap();
+        let read = redis.read_many(&keys).await;
+        assert!(theirs(&read, 1).iter().all(|hit| !hit));
+        assert!(theirs(&read, 0).into_iter().chain(theirs(&read, 2)).all(|hit| hit));
+    });
+}
+
+#[test]
+fn a_master_that_stands_still_stalls_no_others_keys() {
+    let (cluster, redis, runtime) = partial();
+    let keys: Vec<_> = (0..200).map(key).collect();
+    smol::block_on(async {
+        let cache = tierkeep::Cache::builder(runtime.clone()).tier(redis.clone()).build().await.unwrap();
+        let numbers: tierkeep::Region<u64, u64> = cache.region("n").no_expiry().build().unwrap();
+        for written in redis.write_entries(entries(&keys, stamp(&runtime, 1))).await {
+            written.unwrap();
+        }
+        for key in 0..60 {
+            numbers.set(&key, key).await.unwrap();
+        }
+        let owner =
+            |key: &u64| cluster.owner(cluster.slot(&format!("n:{}", numbers.key(key))).unwrap()).unwrap();
+        let (theirs, others): (Vec<u64>, Vec<u64>) = (0..60).partition(|key| owner(key) == 0);
+        cluster.nodes()[0].pause().unwrap();
+        // The first calls find out.
+        let mut missed = 0;
+        let soon = runtime.now().after(crate::support::ms(300));
+        while runtime.now() < soon {
+            let _ = runtime.deadline(soon, redis.read_many(&keys)).await;
+        }
+        for _ in 0..100 {
+            let all: Vec<_> = theirs.iter().chain(&others).copied().collect();
+            let reads = join_all(all.iter().map(|key| numbers.get(key))).await;
+            let hits = reads.iter().skip(theirs.len()).filter(|hit| hit.is_some()).count();
+            missed += usize::from(hits < others.len());
+        }
+        cluster.nodes()[0].resume().unwrap();
+        assert!(missed < 20, "in {missed} of 100 rounds the others' keys missed");
+    });
+}
+
+/// It answers, takes itself for a master, and knows of no other: the map has to come from one that sees the cluster.
+#[test]
+fn a_map_from_a_master_that_is_cut_off_is_not_believed() {
+    let cluster = RedisCluster::start().unwrap();
+    let (redis, runtime) = {
+        let redis = RedisBackend::builder(RedisDriver::Smol).cluster(cluster.urls()).namespace("n");
+        (redis.build().unwrap(), RuntimeHandle::new(SmolRuntime::new()))
+    };
+    open(&redis, &runtime);
+    let keys: Vec<_> = (0..100).map(key).collect();
+    let is_theirs = |key: &CacheKey| cluster.slot(&format!("n:{key}")).unwrap() > 5460;
+    let (theirs, _): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(is_theirs);
+    smol::block_on(async {
+        for written in redis.write_entries(entries(&keys, stamp(&runtime, 1))).await {
+            written.unwrap();
+        }
+        let lonely = &cluster.nodes()[0];
+        for other in &cluster.nodes()[1..] {
+            let id = other.command(&["CLUSTER", "MYID"]).unwrap().text();
+            lonely.command(&["CLUSTER", "FORGET", &id]).unwrap();
+        }
+        until(&runtime, "its being alone", async || {
+            lonely.command(&["CLUSTER", "INFO"]).unwrap().text().contains("cluster_state:fail")
+        })
+        .await;
+        let urls = [lonely.url(), cluster.nodes()[1].url()];
+        let redis = RedisBackend::builder(RedisDriver::Smol).cluster(urls).namespace("n").build().unwrap();
+        open(&redis, &runtime);
+        until(&runtime, "finding the others", async || {
+            redis.read_many(&theirs).await.into_iter().all(|read| read.is_ok_and(|value| value.is_some()))
+        })
+        .await;
     });
 }
 

@@ -145,6 +145,29 @@ fn a_connection_whose_answer_came_when_nobody_waited_is_kept() {
     assert_eq!((redis.stats().connects, redis.stats().disconnects), (1, 0));
 }
 
+/// Publishes a message and hears it.
+#[cfg(feature = "backplane")]
+async fn hears_itself(redis: &RedisBackend, runtime: &tierkeep::runtime::RuntimeHandle) {
+    use tierkeep::backplane::Backplane;
+    let backplane = redis.backplane();
+    let mut heard = backplane.subscribe(runtime).await.unwrap();
+    backplane.publish(runtime, Raw::from_static(b"hello")).await.unwrap();
+    let soon = runtime.now().after(crate::support::ms(5000));
+    let heard = runtime.deadline(soon, heard.next()).await;
+    assert_eq!(heard.flatten().as_deref(), Some(&b"hello"[..]));
+}
+
+#[cfg(feature = "backplane")]
+#[test]
+fn a_backplane_needs_its_channel_and_two_commands() {
+    let rules = "on >pass ~n:* &n:!backplane +ping +publish +subscribe";
+    let server = RedisServer::builder().user("narrow", rules).start().unwrap();
+    let redis = builder(&server, "n").credentials(Credentials::user("narrow", "pass")).build().unwrap();
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    open(&redis, &runtime);
+    smol::block_on(hears_itself(&redis, &runtime));
+}
+
 #[cfg(all(feature = "redis-tokio-tls", feature = "redis-smol-tls"))]
 #[test]
 fn tls_with_both_drivers() {
@@ -162,6 +185,8 @@ fn tls_with_both_drivers() {
         let context = OpenContext::new(tierkeep_tokio::TokioRuntime::current().into());
         redis.open(&context).await.unwrap();
         assert!(redis.read(&key(1)).await.unwrap().is_some());
+        #[cfg(feature = "backplane")]
+        hears_itself(&redis, &context.runtime).await;
     });
     // Signed by nobody that the system knows.
     let stranger = build(RedisDriver::Smol).build().unwrap();
@@ -203,6 +228,130 @@ fn sentinels_lead_to_the_new_master() {
         redis.write(&key(2), value()).await.is_ok()
     }));
     assert_eq!(read(&redis, &key(2)).as_deref(), Some("b"));
+}
+
+#[cfg(all(feature = "sentinel", feature = "backplane"))]
+#[test]
+fn a_dead_sentinel_in_front_keeps_no_backplane_down() {
+    use tierkeep::backplane::BackplaneState;
+    use tierkeep_test_servers::{FaultProxy, Network, RedisSentinel};
+    let trio = RedisSentinel::start().unwrap();
+    let dead = FaultProxy::to(trio.sentinel().addr()).unwrap();
+    dead.set(Network::Blackhole);
+    let urls = [dead.url(), trio.sentinel().url()];
+    let redis = RedisBackend::builder(RedisDriver::Smol).sentinels(urls, trio.name()).namespace("n");
+    let redis = redis.build().unwrap();
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    smol::block_on(async {
+        let builder = tierkeep::Cache::builder(runtime.clone()).tier(tierkeep::MemoryBackend::entries(10));
+        let cache = builder.tier(redis.clone()).backplane(redis.backplane()).build().await.unwrap();
+        let up = async || cache.inspect().backplane.unwrap().state == BackplaneState::Up;
+        until(&runtime, "hearing", up).await;
+    });
+}
+
+#[test]
+fn a_backend_that_nobody_opened_says_so() {
+    let redis = builder(&SERVER, &namespace()).build().unwrap();
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    smol::block_on(async {
+        let soon = || runtime.now().after(crate::support::ms(5000));
+        for _ in 0..2 {
+            let read = runtime.deadline(soon(), redis.read(&key(1))).await.expect("an answer");
+            assert!(read.unwrap_err().message().contains("is not open"));
+            let removed = runtime.deadline(soon(), redis.remove(&key(1))).await.expect("an answer");
+            assert!(removed.unwrap_err().message().contains("is not open"));
+        }
+    });
+    assert_eq!(redis.stats().state, ConnectionState::Idle);
+    open(&redis, &runtime);
+    assert_eq!(read(&redis, &key(1)), None, "nothing was left behind");
+}
+
+/// The first call's task ends with its runtime before it has connected.
+#[test]
+fn a_connection_whose_runtime_ends_while_it_is_made_leaves_nobody_waiting() {
+    use tierkeep::backend::OpenContext;
+    use tierkeep_test_servers::{FaultProxy, Network};
+    let proxy = FaultProxy::to(SERVER.addr()).unwrap();
+    proxy.set(Network::Blackhole);
+    let redis = RedisBackend::builder(RedisDriver::Tokio).url(&proxy.url()).namespace(namespace());
+    let redis = redis.build().unwrap();
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio.block_on(async {
+        let runtime = tierkeep::runtime::RuntimeHandle::from(tierkeep_tokio::TokioRuntime::current());
+        redis.open(&OpenContext::new(runtime.clone())).await.unwrap();
+        let soon = runtime.now().after(crate::support::ms(50));
+        assert!(runtime.deadline(soon, redis.read(&key(1))).await.is_none(), "it is being connected");
+    });
+    drop(tokio);
+    let watch = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    for _ in 0..2 {
+        let soon = watch.now().after(crate::support::ms(5000));
+        let read = smol::block_on(watch.deadline(soon, redis.read(&key(1)))).expect("an answer");
+        assert!(read.unwrap_err().message().contains("has ended"));
+    }
+}
+
+#[test]
+fn a_server_that_refuses_writes_is_read_and_not_connected_to_all_the_time() {
+    use tierkeep_test_servers::{FaultProxy, Network};
+    let server = RedisServer::start().unwrap();
+    let proxy = FaultProxy::to(server.addr()).unwrap();
+    let redis = works(RedisBackend::builder(RedisDriver::Smol).url(&proxy.url()).namespace("n"));
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    proxy.set(Network::read_only());
+    let stamp = |time| tierkeep::Stamp { time, node: 1 };
+    let (mut reads, mut refused) = (0, 0);
+    smol::block_on(async {
+        let end = runtime.now().after(crate::support::ms(5000));
+        while runtime.now() < end {
+            for _ in 0..19 {
+                assert!(redis.read(&key(1)).await.unwrap().is_some(), "it is read all the while");
+                reads += 1;
+            }
+            refused += u32::from(stamped_write(&redis, stamp(1)).await.is_err());
+        }
+    });
+    assert!(refused > 50 && reads > 1000, "{refused} of {reads}");
+    let connects = redis.stats().connects;
+    assert!((2..15).contains(&connects), "{connects} connections for {refused} refusals");
+    proxy.set(Network::Healthy);
+    smol::block_on(until(&runtime, "healing", async || stamped_write(&redis, stamp(1)).await.is_ok()));
+}
+
+#[test]
+fn a_replica_that_hangs_is_not_waited_for() {
+    let replica = RedisServer::builder().replica_of(&SERVER).start().unwrap();
+    let reader = builder(&SERVER, &namespace()).read_replica(&replica.url()).build().unwrap();
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    open(&reader, &runtime);
+    let value = || tierkeep::CacheValue::new(Raw::from_static(b"b"), None, None);
+    smol::block_on(reader.write(&key(2), value())).unwrap();
+    smol::block_on(until(&runtime, "replication", async || {
+        reader.read(&key(2)).await.unwrap().is_some() && replica.info("cmdstat_mget").is_ok()
+    }));
+    replica.pause().unwrap();
+    smol::block_on(async {
+        for _ in 0..50 {
+            let soon = runtime.now().after(crate::support::ms(1500));
+            // Less than the silence after which its connection is given up.
+            let read = runtime.deadline(soon, reader.read(&key(2))).await.expect("an answer");
+            assert!(read.unwrap().is_some());
+        }
+    });
+    replica.resume().unwrap();
+}
+
+#[test]
+fn an_existing_client_leads_to_its_server_and_database() {
+    let space = namespace();
+    let client = redis::Client::open(format!("{}/4", SERVER.url())).unwrap();
+    works(RedisBackend::builder(RedisDriver::Smol).client(&client).namespace(&space));
+    let mut raw = SERVER.client().unwrap();
+    raw.command(&["SELECT", "4"]).unwrap();
+    let name = format!("{space}:{}", key(1));
+    assert_eq!(raw.command(&["EXISTS", &name]).unwrap(), tierkeep_test_servers::Reply::Integer(1));
 }
 
 #[test]

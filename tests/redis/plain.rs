@@ -6,9 +6,9 @@ use tierkeep::backend::{RedisBackend, RedisDriver};
 use tierkeep::codec::JsonFormat;
 use tierkeep::{Cache, Region};
 use tierkeep_smol::SmolRuntime;
-use tierkeep_test_servers::Reply;
+use tierkeep_test_servers::{RedisServer, Reply};
 
-use crate::support::{SERVER, builder, namespace};
+use crate::support::{SERVER, builder, ms, namespace, until};
 
 async fn cache(namespace: &str) -> (Cache, Region<Vec<u32>, u32>) {
     let redis = builder(&SERVER, namespace).plain_values(true).value_format(JsonFormat).build().unwrap();
@@ -49,6 +49,55 @@ fn values_are_shared_with_programs_that_know_no_frames() {
         }
         assert_eq!(region.get(&7).await.as_deref(), Some(&vec![5]), "written after the clear");
         cache.shutdown(Duration::from_secs(5)).await;
+    });
+}
+
+#[test]
+fn a_clear_among_many_foreign_keys_returns_and_spares_what_is_written_after_it() {
+    let server = RedisServer::start().unwrap();
+    let mut raw = server.client().unwrap();
+    let fill = "for i = 1, 200000 do redis.call('SET', 'foreign:' .. i, 'x') end";
+    raw.command(&["EVAL", fill, "0"]).unwrap();
+    let redis = builder(&server, "n").plain_values(true).value_format(JsonFormat).build().unwrap();
+    let runtime = tierkeep::runtime::RuntimeHandle::new(SmolRuntime::new());
+    smol::block_on(async {
+        let cache = Cache::builder(runtime.clone()).tier(redis.clone()).build().await.unwrap();
+        let region: Region<Vec<u32>, u32> = cache.region("n").ttl(Duration::from_secs(100)).build().unwrap();
+        region.set(&1, vec![1]).await.unwrap();
+        region.clear().await.unwrap();
+        assert!(region.get(&1).await.is_none(), "whether it has been deleted yet or not");
+        region.set(&2, vec![2]).await.unwrap();
+        // For longer than the engine waits before it tries again what failed.
+        let end = runtime.now().after(ms(10_000));
+        while runtime.now() < end {
+            let present = raw.command(&["EXISTS", "n:n:v1:2"]).unwrap();
+            assert_eq!(present, Reply::Integer(1), "it was written after the clear");
+            runtime.sleep(ms(20)).await;
+        }
+        assert_eq!(region.get(&2).await.as_deref(), Some(&vec![2]));
+        until(&runtime, "the deletion", async || redis.stats().cleared == 1).await;
+        assert_eq!(raw.command(&["DBSIZE"]).unwrap(), Reply::Integer(200_001), "foreign keys stay");
+    });
+}
+
+#[test]
+fn a_clear_that_meets_no_server_is_made_good_once() {
+    use tierkeep_test_servers::{FaultProxy, Network};
+    let server = RedisServer::start().unwrap();
+    let proxy = FaultProxy::to(server.addr()).unwrap();
+    let redis = RedisBackend::builder(RedisDriver::Smol).url(&proxy.url()).namespace("n");
+    let redis = redis.plain_values(true).value_format(JsonFormat).max_backoff(ms(100)).build().unwrap();
+    let runtime = tierkeep::runtime::RuntimeHandle::new(SmolRuntime::new());
+    smol::block_on(async {
+        let cache = Cache::builder(runtime.clone()).tier(redis.clone()).build().await.unwrap();
+        let region: Region<Vec<u32>, u32> = cache.region("n").ttl(Duration::from_secs(100)).build().unwrap();
+        region.set(&1, vec![1]).await.unwrap();
+        proxy.set(Network::Refuse);
+        let _ = region.clear().await;
+        proxy.set(Network::Healthy);
+        until(&runtime, "the deletion", async || redis.stats().cleared == 1).await;
+        until(&runtime, "writing again", async || region.set(&1, vec![2]).await.is_ok()).await;
+        until(&runtime, "reading again", async || region.get(&1).await.as_deref() == Some(&vec![2])).await;
     });
 }
 

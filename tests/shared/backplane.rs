@@ -28,6 +28,8 @@ pub(crate) struct Line {
     pub(crate) mute: Arc<AtomicBool>,
     /// Subscriptions end at once.
     pub(crate) short: Arc<AtomicBool>,
+    /// What this process publishes is refused.
+    pub(crate) refusing: Arc<AtomicBool>,
     /// Nothing goes through, and it says so.
     pub(crate) away: Arc<AtomicBool>,
     /// For how many ms, at most, a message is held up.
@@ -37,7 +39,8 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn to(hub: &LocalBackplane) -> Self {
         let (lossy, mute, away) = (Arc::default(), Arc::default(), Arc::default());
-        Self { hub: hub.clone(), lossy, mute, away, short: Arc::default(), delay: Arc::default() }
+        let (short, refusing) = (Arc::default(), Arc::default());
+        Self { hub: hub.clone(), lossy, mute, away, short, refusing, delay: Arc::default() }
     }
 }
 
@@ -50,7 +53,7 @@ struct Hearing {
 #[async_trait]
 impl Backplane for Line {
     async fn publish(&self, runtime: &RuntimeHandle, message: Raw) -> BackendResult<()> {
-        if self.away.load(Ordering::Relaxed) {
+        if self.away.load(Ordering::Relaxed) || self.refusing.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Unavailable, "the line is down"));
         }
         let delay = self.delay.load(Ordering::Relaxed);
@@ -310,6 +313,24 @@ fn a_subscription_that_ends_at_once_is_not_made_anew_without_a_pause() {
         pass(&sim, ms(10_000)).await;
         let made = two.backplane().subscriptions - before;
         assert!((2..40).contains(&made), "{made} in 10 s");
+    });
+}
+
+#[test]
+fn a_process_that_hears_and_cannot_publish_drops_everything_once_and_once_more_when_it_can() {
+    under_seeds(|sim| async move {
+        let (_one, two, ..) = two(&sim).await;
+        let before = two.backplane();
+        two.line.refusing.store(true, Ordering::Relaxed);
+        pass(&sim, ms(30_000)).await;
+        let during = two.backplane();
+        assert_eq!((during.state, during.drops - before.drops), (BackplaneState::Down, 1), "{during:?}");
+        two.line.refusing.store(false, Ordering::Relaxed);
+        pass(&sim, ms(5000)).await;
+        let after = two.backplane();
+        // The last one because the other may have told something while nobody listened.
+        assert_eq!(after.state, BackplaneState::Up);
+        assert!((2..=3).contains(&(after.drops - before.drops)), "{after:?}");
     });
 }
 

@@ -8,6 +8,7 @@
 //! messages as they come, each costs it microseconds, and a process that stands still reads nothing ahead either.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -61,6 +62,13 @@ impl Backplane for RedisBackplane {
         let Store { shared, servers, .. } = &*self.0;
         let messages = servers.listen(&shared.connector, runtime, &self.channel()).await?;
         Ok(Box::new(Messages(messages)))
+    }
+
+    fn subscribe_limit(&self) -> Duration {
+        // Each server that is tried may take its time; of a cluster, a good part may be gone.
+        let (_, nodes) = self.0.servers.state();
+        let tries = u32::try_from(nodes.clamp(2, 8)).unwrap_or(8);
+        self.0.shared.connector.timeout.saturating_mul(tries)
     }
 
     fn suits(&self, runtime: &RuntimeHandle) -> BackendResult<()> {

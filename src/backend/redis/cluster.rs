@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use redis::{Cmd, ConnectionAddr, ConnectionInfo, ServerError, Value};
 
 use super::failure;
@@ -30,8 +31,13 @@ const NOT_READY: Duration = Duration::from_millis(10);
 /// The shortest time between two looks at the map.
 const REFRESH_EVERY: Duration = Duration::from_millis(200);
 
-/// How long a node may take with a command that others can take too.
-#[cfg(feature = "backplane")]
+/// How long a node that answers late is waited for once all others have answered, at least.
+const GRACE: Duration = Duration::from_millis(10);
+
+/// How long it is waited for where no other is asked.
+const ALONE: Duration = Duration::from_millis(30);
+
+/// How long a connected node may take with a command that others can take too.
 const ANSWER: Duration = Duration::from_millis(300);
 
 pub(super) struct Cluster(Arc<Inner>);
@@ -90,6 +96,15 @@ enum Way {
     Moved(u16, String),
     Ask(String),
     NotReady,
+    /// Nobody has the slot, as the node sees it.
+    NoOwner,
+}
+
+/// What one node is sent of a batch.
+struct Part {
+    node: Arc<Node>,
+    places: Vec<(usize, u16)>,
+    commands: redis::Pipeline,
 }
 
 impl Cluster {
@@ -126,18 +141,24 @@ impl Cluster {
     pub(super) async fn connect_now(&self) -> Result<()> {
         self.0.refresh().await?;
         let masters = self.masters().await?;
-        let answers = join_all(masters.iter().map(|node| node.connect_now())).await;
+        let is_down = |node: &&Arc<Node>| node.state() == ConnectionState::Disconnected;
+        let (down, others): (Vec<_>, Vec<_>) = masters.iter().partition(is_down);
+        // Callers are not made to wait for those that were away, unless all were.
+        down.iter().for_each(|node| node.hurry());
         let mut failed = Ok(());
-        for answer in answers {
-            match answer {
-                Ok(()) => return Ok(()),
-                Err(error) => failed = Err(error),
+        for nodes in [others, down] {
+            let mut answers: FuturesUnordered<_> = nodes.into_iter().map(|node| node.connect_now()).collect();
+            while let Some(answer) = answers.next().await {
+                match answer {
+                    Ok(()) => return Ok(()),
+                    Err(error) => failed = Err(error),
+                }
             }
         }
         failed
     }
 
-    /// Which of the copies at `slots` is on the same node as each of the slots asked for.
+    /// For each of the slots asked for, which of the copies at `copies` is on the same node.
     pub(super) async fn nearest(
         &self,
         copies: &[u16],
@@ -146,16 +167,16 @@ impl Cluster {
         let map = self.map().await?;
         let mut nearest: HashMap<Option<usize>, usize> = HashMap::new();
         let at = |node: &Arc<Node>| Arc::as_ptr(node) as usize;
-        for slot in asked {
+        let of = |slot| {
             let owner = map.owner(slot);
-            nearest.entry(owner.map(at)).or_insert_with(|| {
+            *nearest.entry(owner.map(at)).or_insert_with(|| {
                 let same = |copy: &u16| {
                     owner.is_some_and(|owner| map.owner(*copy).is_some_and(|node| Arc::ptr_eq(node, owner)))
                 };
                 copies.iter().position(same).unwrap_or(0)
-            });
-        }
-        Ok(nearest.into_values().collect())
+            })
+        };
+        Ok(asked.map(of).collect())
     }
 
     async fn map(&self) -> Result<arc_swap::Guard<Arc<Map>>> {
@@ -189,14 +210,14 @@ impl Cluster {
                 self.refresh_later();
             }
             let mut again = Vec::new();
-            let groups = by_owner(pending, &map).into_iter().map(|(node, group)| async move {
+            let parts = by_owner(pending, &map).into_iter().map(|(node, group)| {
                 let (places, commands): (Vec<_>, Vec<_>) =
                     group.into_iter().map(|(place, keyed)| ((place, keyed.slot), keyed.command)).unzip();
-                let commands = pipeline(commands);
-                let answered = node.piped(&commands).await;
-                (places, commands, answered)
+                Part { node, places, commands: pipeline(commands) }
             });
-            for (places, commands, answered) in join_all(groups).await {
+            let parts: Vec<_> = parts.collect();
+            let answered = self.patiently(&parts).await;
+            for (Part { places, commands, .. }, answered) in parts.into_iter().zip(answered) {
                 match answered {
                     Ok(answered) => {
                         let sent = places.into_iter().zip(commands.cmd_iter());
@@ -216,7 +237,8 @@ impl Cluster {
                     }
                 }
             }
-            if again.is_empty() || attempt + 1 == ATTEMPTS {
+            let is_down = |(_, _, _, way): &(_, _, _, Way)| matches!(way, Way::NoOwner);
+            if again.is_empty() || attempt + 1 == ATTEMPTS || (attempt > 0 && again.iter().all(is_down)) {
                 break;
             }
             pending = self.follow(again, &mut answers).await;
@@ -225,6 +247,38 @@ impl Cluster {
             }
         }
         answers
+    }
+
+    /// Sends the parts of a batch, and waits for all answers but those of nodes that have been silent for a while: these
+    /// get little longer than the others took, so that what the others say comes in time.
+    async fn patiently(&self, parts: &[Part]) -> Vec<Result<Vec<Value>>> {
+        let silent =
+            || Err(Error::new(ErrorKind::Unavailable, "a node of the Redis cluster does not answer"));
+        let mut answers: Vec<_> = parts.iter().map(|_| silent()).collect();
+        let Ok(runtime) = self.0.shared.runtime() else { return answers };
+        let slow: Vec<_> = parts.iter().map(|part| part.node.is_slow()).collect();
+        let mut fast = slow.iter().filter(|slow| !**slow).count();
+        let began = runtime.now();
+        let mut until = (fast == 0).then(|| began.after(ALONE));
+        let mut sent = FuturesUnordered::new();
+        for (index, part) in parts.iter().enumerate() {
+            sent.push(async move { (index, part.node.piped(&part.commands).await) });
+        }
+        loop {
+            let next = match until {
+                Some(until) => runtime.deadline(until, sent.next()).await.flatten(),
+                None => sent.next().await,
+            };
+            let Some((index, answer)) = next else { return answers };
+            answers[index] = answer;
+            if !slow[index] {
+                fast -= 1;
+                if fast == 0 {
+                    let now = runtime.now();
+                    until = Some(now.after(now.since(began).max(GRACE)));
+                }
+            }
+        }
     }
 
     /// Sends a command that any node can take: to the master of its slot while that one answers, so that commands keep
@@ -270,7 +324,7 @@ impl Cluster {
                     self.refresh_later();
                 }
                 Way::Ask(address) => asks.entry(address).or_default().push((place, slot, command)),
-                Way::NotReady => {
+                Way::NotReady | Way::NoOwner => {
                     wait = true;
                     self.refresh_later();
                     pending.push((place, Keyed { slot, command }));
@@ -284,7 +338,9 @@ impl Cluster {
                 commands.push(redis::cmd("ASKING"));
                 commands.push(command.clone());
             }
-            match node.many(commands).await {
+            let part = Part { node, places: Vec::new(), commands: pipeline(commands) };
+            let answered = self.patiently(std::slice::from_ref(&part)).await.pop();
+            match answered.unwrap_or_else(|| Err(failure::unexpected("ASKING"))) {
                 Ok(answered) => {
                     for ((place, slot, command), answer) in
                         group.into_iter().zip(answered.into_iter().skip(1).step_by(2))
@@ -347,28 +403,46 @@ impl Inner {
             let node = self.node(&address);
             (address, node)
         }));
-        let mut slots = redis::cmd("CLUSTER");
-        slots.arg("SLOTS");
-        let mut failed = None;
+        let about = |what: &str| {
+            let mut command = redis::cmd("CLUSTER");
+            command.arg(what);
+            command
+        };
+        let ask = pipeline(vec![about("INFO"), about("SLOTS")]);
+        let (mut failed, mut doubtful) = (None, None);
         for (address, node) in asked {
-            let deadline = runtime.now().after(self.shared.connector.timeout);
-            match runtime.deadline(deadline, node.one(&slots)).await {
-                Some(Ok(Value::ServerError(error))) => failed = Some(failure::refusal(&error)),
-                Some(Ok(answer)) => match self.read_map(answer, &address) {
+            let connected = node.state() == ConnectionState::Connected;
+            let limit = self.shared.connector.timeout;
+            let limit = if connected { limit.min(ANSWER) } else { limit };
+            let answers = runtime.deadline(runtime.now().after(limit), node.piped(&ask)).await;
+            let answers = answers.unwrap_or_else(|| {
+                Err(Error::new(ErrorKind::Unavailable, "a node of the cluster does not answer"))
+            });
+            match answers.map(<[Value; 2]>::try_from) {
+                Ok(Ok([_, Value::ServerError(error)])) => failed = Some(failure::refusal(&error)),
+                Ok(Ok([info, slots])) => match self.read_map(slots, &address) {
+                    // One that is cut off from the others may have been replaced.
+                    Some(map) if is_failing(&info) => doubtful = doubtful.or(Some(map)),
                     Some(map) => {
-                        self.map.store(Arc::new(map));
-                        self.forget_others();
+                        self.take(map);
                         return Ok(());
                     }
                     None => failed = Some(failure::unexpected("CLUSTER SLOTS")),
                 },
-                Some(Err(error)) => failed = Some(error),
-                None => {
-                    failed = Some(Error::new(ErrorKind::Unavailable, "a node of the cluster does not answer"))
-                }
+                Ok(Err(_)) => failed = Some(failure::unexpected("CLUSTER SLOTS")),
+                Err(error) => failed = Some(error),
             }
         }
+        if let Some(map) = doubtful {
+            self.take(map);
+            return Ok(());
+        }
         Err(failed.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no node of the cluster is known")))
+    }
+
+    fn take(&self, map: Map) {
+        self.map.store(Arc::new(map));
+        self.forget_others();
     }
 
     fn refreshed(&self) -> MutexGuard<'_, Refreshed> {
@@ -480,9 +554,20 @@ fn way(answer: &Value) -> Option<Way> {
             Some(redirection(error).map_or(Way::NotReady, |(slot, address)| Way::Moved(slot, address)))
         }
         "ASK" => Some(redirection(error).map_or(Way::NotReady, |(_, address)| Way::Ask(address))),
-        "TRYAGAIN" | "CLUSTERDOWN" => Some(Way::NotReady),
+        "TRYAGAIN" => Some(Way::NotReady),
+        "CLUSTERDOWN" => Some(Way::NoOwner),
         _ => None,
     }
+}
+
+/// Whether a node says that the cluster is down, as it sees it.
+fn is_failing(info: &Value) -> bool {
+    let text = match info {
+        Value::BulkString(text) => String::from_utf8_lossy(text),
+        Value::VerbatimString { text, .. } | Value::SimpleString(text) => text.into(),
+        _ => return false,
+    };
+    text.contains("cluster_state:fail")
 }
 
 fn redirection(error: &ServerError) -> Option<(u16, String)> {

@@ -68,7 +68,8 @@ impl Connector {
         info
     }
 
-    async fn within<T>(
+    /// Gives an attempt the timeout and no longer.
+    pub(super) async fn within<T>(
         &self,
         runtime: &RuntimeHandle,
         attempt: impl Future<Output = Result<T>>,

@@ -1,6 +1,7 @@
 //! What clears hide is deleted in the background, in pieces, one clear after the other.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::servers::{Keyed, Servers};
 use super::shared::Shared;
 use super::state::Counts;
 use crate::backend::Scope;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::jitter;
 use crate::value::Stamp;
 
@@ -23,8 +24,11 @@ const PIECE: usize = 500;
 /// Between two steps, so that the store has time for others.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// For how long a step may take: a connection whose other end is gone must not hold a deletion up for ever.
+const STEP: Duration = Duration::from_secs(3);
+
 /// A deletion that fails is tried again, first after this, then after twice as long each time.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
+pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 8;
 
 #[derive(Default)]
@@ -63,10 +67,11 @@ impl Deletions {
         runtime.spawn(async move {
             while let Some(next) = turn.next() {
                 let Some(servers) = servers.upgrade() else { return };
-                let mut pause = FIRST_RETRY;
+                let (mut pause, mut progress) = (FIRST_RETRY, Progress::default());
                 // Given up at last, the rest stays hidden until it expires.
                 for _ in 0..RETRIES {
-                    if sweep(&next.0, Some(next.1), &shared, &servers).await.is_ok() {
+                    let up_to = Some(next.1);
+                    if sweep(&next.0, up_to, &mut progress, |_| false, &shared, &servers).await.is_ok() {
                         break;
                     }
                     let Ok(runtime) = shared.runtime() else { return };
@@ -146,34 +151,54 @@ impl Drop for Turn {
     }
 }
 
-/// Deletes the entries in `scope` up to `stamp`, or all of them, piece by piece.
+/// How far a sweep has come.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Nodes that are done.
+    nodes: usize,
+    cursor: Option<Vec<u8>>,
+    /// Connections made until then: a cursor is of no use to another server, nor to one that was restarted.
+    connects: u64,
+}
+
+/// Deletes the entries in `scope` up to `stamp`, or all of them, piece by piece, but for those with a name to `spare`. Goes
+/// on where an earlier one stopped, if that is known still.
 pub(super) async fn sweep(
     scope: &Scope,
     stamp: Option<Stamp>,
+    progress: &mut Progress,
+    spare: impl Fn(&[u8]) -> bool,
     shared: &Shared,
     servers: &Servers,
 ) -> Result<()> {
     let runtime = shared.runtime()?;
+    let overdue =
+        || Err(Error::new(ErrorKind::Unavailable, "Redis took more than 3 s for a step of a deletion"));
     let region = match scope {
         Scope::Prefix(region) => Some(&**region),
         Scope::All => None,
     };
     let pattern = shared.keyspace.pattern(region);
-    for node in servers.all().await? {
-        let mut cursor = b"0".to_vec();
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(PIECE);
-            let (next, found) = read_scan(node.one(&scan).await?)?;
-            let ours =
-                |name: &Vec<u8>| shared.keyspace.parse(name).is_some_and(|key| scope.covers(key.prefix()));
-            let names: Vec<_> = found.into_iter().filter(ours).collect();
-            let gone = delete(names, stamp, servers).await?;
-            Counts::add(&shared.counts.cleared, gone);
-            if next == b"0" {
-                break;
-            }
-            cursor = next;
+    let nodes = servers.all().await?;
+    let connects = shared.counts.connects.load(Ordering::Relaxed);
+    if progress.connects != connects {
+        *progress = Progress { connects, ..Progress::default() };
+    }
+    while let Some(node) = nodes.get(progress.nodes) {
+        let mut scan = redis::cmd("SCAN");
+        let cursor = progress.cursor.as_deref().unwrap_or(b"0");
+        scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(PIECE);
+        let found = runtime.deadline(runtime.now().after(STEP), node.one(&scan)).await;
+        let (next, found) = read_scan(found.unwrap_or_else(overdue)?)?;
+        let ours = |name: &Vec<u8>| shared.keyspace.parse(name).is_some_and(|key| scope.covers(key.prefix()));
+        let names: Vec<_> = found.into_iter().filter(|name| ours(name) && !spare(name)).collect();
+        let gone = runtime.deadline(runtime.now().after(STEP), delete(names, stamp, servers)).await;
+        let gone = gone.unwrap_or_else(|| overdue().map(|_: Value| 0))?;
+        Counts::add(&shared.counts.cleared, gone);
+        if next == b"0" {
+            (progress.nodes, progress.cursor) = (progress.nodes + 1, None);
+        } else {
+            progress.cursor = Some(next);
             runtime.sleep(PAUSE).await;
         }
     }

@@ -41,7 +41,7 @@ impl Keyspace {
         out.extend_from_slice(self.prefix.as_bytes());
         match self.format {
             CacheKeyFormat::UrlEncoded => out.extend_from_slice(key.as_str().as_bytes()),
-            CacheKeyFormat::Compact => out.extend_from_slice(&self.format.serialize(key)),
+            CacheKeyFormat::Compact => escape(&self.format.serialize(key), out),
         }
     }
 
@@ -54,7 +54,11 @@ impl Keyspace {
 
     /// The key with this name; `None`: it is not an entry of this namespace.
     pub(super) fn parse(&self, name: &[u8]) -> Option<CacheKey> {
-        self.format.deserialize(name.strip_prefix(self.prefix.as_bytes())?).ok()
+        let name = name.strip_prefix(self.prefix.as_bytes())?;
+        match self.format {
+            CacheKeyFormat::UrlEncoded => self.format.deserialize(name).ok(),
+            CacheKeyFormat::Compact => self.format.deserialize(&unescape(name)?).ok(),
+        }
     }
 
     /// A name for the backend's own records. No key has it: `!` begins neither a text nor a compact key.
@@ -69,6 +73,35 @@ impl Keyspace {
             _ => format!("{}*", self.prefix),
         }
     }
+}
+
+/// Compact keys are bytes of any kind; two of them would be read as a cluster's hash tag, by nodes and in the names of
+/// guards.
+fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    for &byte in bytes {
+        match byte {
+            b'{' => out.extend_from_slice(b"%B"),
+            b'}' => out.extend_from_slice(b"%D"),
+            b'%' => out.extend_from_slice(b"%%"),
+            byte => out.push(byte),
+        }
+    }
+}
+
+fn unescape(name: &[u8]) -> Option<Vec<u8>> {
+    let (mut out, mut bytes) = (Vec::with_capacity(name.len()), name.iter());
+    while let Some(&byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => match bytes.next()? {
+                b'B' => b'{',
+                b'D' => b'}',
+                b'%' => b'%',
+                _ => return None,
+            },
+            byte => byte,
+        });
+    }
+    Some(out)
 }
 
 /// As keys are encoded: nothing is left that a glob or a cluster's hash tag would read.
@@ -100,6 +133,21 @@ mod tests {
             assert_eq!(keys.parse(&keys.name(&key)), Some(key.clone()));
             assert_eq!(keys.parse(keys.reserved("clears").as_bytes()), None);
         }
+    }
+
+    #[test]
+    fn no_name_has_a_hash_tag_of_its_own() {
+        for format in [CacheKeyFormat::UrlEncoded, CacheKeyFormat::Compact] {
+            let keys = Keyspace::new("shop", format).unwrap();
+            for text in ["a}b", "{a}", "%D", "%", "ä{"] {
+                let key = CacheKey::new("user", 1, [KeyPart::new("id", Some(text))]);
+                let name = keys.name(&key);
+                assert!(!name.contains(&b'{') && !name.contains(&b'}'), "{text}");
+                assert_eq!(keys.parse(&name), Some(key));
+            }
+        }
+        let keys = Keyspace::new("shop", CacheKeyFormat::Compact).unwrap();
+        assert_eq!((keys.parse(b"shop:%"), keys.parse(b"shop:%x")), (None, None));
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod state;
 mod store;
 mod stored;
 mod target;
+mod wipes;
 mod writing;
 
 use std::fmt;
@@ -131,9 +132,14 @@ const RESIDUAL: Duration = Duration::from_secs(30);
 ///
 /// With [`RedisBuilder::plain_values`] the string is the bare value in the tier's format (choose one that others read, such
 /// as [`JsonFormat`](crate::codec::JsonFormat)), and its life the key's own. Lost with the frame are: stamps, and with them the order across
-/// processes and the marks of clears (a clear deletes what it finds before it returns, and what is written meanwhile may
-/// go too); stale and retain times; the checksum; the key's fingerprint; compression. What is read counts as written at
-/// the moment of the read.
+/// processes and the marks of clears; stale and retain times; the checksum; the key's fingerprint; compression. What is
+/// read counts as written at the moment of the read.
+///
+/// A clear then deletes what it finds, in the background if that takes more than 100 ms. Until it is done, the process
+/// that cleared reads the region as absent, but for what it has written itself since; others see what has not been
+/// deleted yet. What another process writes meanwhile may be deleted too. It goes over the keys once, and once more only
+/// after a lost connection, since a server that was replaced knows nothing of where it stood. It is tried until it
+/// succeeds, for as long as the process lives: what is left then stays until it expires.
 ///
 /// # Eviction
 ///
@@ -147,7 +153,7 @@ const RESIDUAL: Duration = Duration::from_secs(30);
 ///
 /// An ACL user needs `~namespace:*` and the commands `mget get set mset pexpireat unlink getrange eval evalsha scan hset
 /// hget hlen hexists hvals hgetall del time ping`; in another database than 0 `select`, with sentinels `role`, in a
-/// cluster `cluster|slots` and `asking`, for plain values `pttl`; for the backplane `publish`, `subscribe` and its channel,
+/// cluster `cluster|info`, `cluster|slots` and `asking`, for plain values `pttl`; for the backplane `publish`, `subscribe` and its channel,
 /// `&namespace:!backplane`.
 #[derive(Clone)]
 pub struct RedisBackend(Arc<Store>);

@@ -1,5 +1,8 @@
 //! Reading: one GET or MGET to a single server, GETs to each node of a cluster, and what is made of the answers.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use redis::{Cmd, Value};
 
 use super::failure;
@@ -11,7 +14,12 @@ use super::stored::{self, Stored};
 use crate::backend::BackendResult;
 use crate::error::{ErrorKind, Result};
 use crate::key::CacheKey;
+use crate::runtime::Instant;
 use crate::value::{Raw, Stamp};
+
+/// How long the replica may take before the primary is asked, and for how long it is left alone then.
+const REPLICA_ANSWER: Duration = Duration::from_millis(20);
+const REPLICA_REST: Duration = Duration::from_secs(1);
 
 /// A value and its stamp.
 pub(super) type Found = BackendResult<Option<(Raw, Stamp)>>;
@@ -21,15 +29,33 @@ impl Store {
         if keys.is_empty() {
             return Vec::new();
         }
-        let first = self.replica.as_ref().unwrap_or(&self.servers);
-        let fetched = match self.fetch_any(keys, first).await {
+        let fetched = match self.fetch_replicated(keys).await {
+            Some(found) => return found,
+            None => self.fetch_any(keys, &self.servers).await,
+        };
+        let fetched = match fetched {
             // A connection that turned out to be gone: the next one may be there already. Reading twice does no harm.
-            Err(error) if error.kind() == ErrorKind::Unavailable || self.replica.is_some() => {
-                self.fetch_any(keys, &self.servers).await
-            }
+            Err(error) if error.kind() == ErrorKind::Unavailable => self.fetch_any(keys, &self.servers).await,
             fetched => fetched,
         };
         fetched.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect())
+    }
+
+    /// From the replica, if there is one and it answers soon. One that does not is left alone for a while: the tier's
+    /// deadline, and with it the breaker that holds for writes too, is not to pay for it.
+    async fn fetch_replicated(&self, keys: &[CacheKey]) -> Option<Vec<Found>> {
+        let (replica, runtime) = (self.replica.as_ref()?, self.shared.runtime().ok()?);
+        let now = runtime.now();
+        if now < Instant::from_nanos(self.replica_rests_until.load(Ordering::Relaxed)) {
+            return None;
+        }
+        match runtime.deadline(now.after(REPLICA_ANSWER), self.fetch_any(keys, replica)).await {
+            Some(fetched) => fetched.ok(),
+            None => {
+                self.replica_rests_until.store(now.after(REPLICA_REST).as_nanos(), Ordering::Relaxed);
+                None
+            }
+        }
     }
 
     async fn fetch_any(&self, keys: &[CacheKey], from: &Servers) -> Result<Vec<Found>> {
@@ -75,23 +101,29 @@ impl Store {
         let slots: Vec<_> = names.iter().map(|name| self.servers.slot(name)).collect();
         let copies: Vec<_> = self.clears.slots().collect();
         let near = cluster.nearest(&copies, slots.iter().copied()).await?;
-        let versions = near.iter().map(|&copy| {
+        let mut asked = near.clone();
+        asked.sort_unstable();
+        asked.dedup();
+        let versions = asked.iter().map(|&copy| {
             let (name, slot) = self.clears.version_name(copy);
             Keyed { slot, command: get(name.as_bytes()) }
         });
         let values = names.iter().zip(slots).map(|(name, slot)| Keyed { slot, command: get(name) });
         let mut answers = self.servers.send(versions.chain(values).collect()).await;
-        let values = answers.split_off(near.len());
-        let mut unseen = None;
-        for (copy, version) in near.into_iter().zip(answers) {
-            // Where a version cannot be had, neither can the values beside it.
-            match version {
-                Ok(version) => self.clears.see(copy, version, &self.servers).await?,
-                Err(error) => unseen = Some(error),
+        let mut values = answers.split_off(asked.len());
+        for (copy, version) in asked.into_iter().zip(answers) {
+            let seen = match version {
+                Ok(version) => self.clears.see(copy, version, &self.servers).await,
+                Err(error) => Err(error),
+            };
+            // Where a version cannot be had, neither can the values beside it: a clear may hide them. Other nodes' can.
+            if let Err(error) = seen {
+                let beside = near.iter().zip(&mut values).filter(|(near, _)| **near == copy);
+                beside.for_each(|(_, value)| *value = Err(error.clone()));
             }
         }
-        match unseen {
-            Some(error) if values.iter().all(Result::is_err) => Err(error),
+        match values.first() {
+            Some(Err(error)) if values.iter().all(Result::is_err) => Err(error.clone()),
             _ => Ok(values),
         }
     }
@@ -131,6 +163,7 @@ impl Store {
         let runtime = self.shared.runtime()?;
         // From before they are read: a clear that begins meanwhile hides them.
         let began = runtime.wall();
+        let hidden: Vec<_> = keys.iter().map(|key| self.wipes.hides(key, &self.shared.keyspace)).collect();
         let commands = keys.iter().flat_map(|key| {
             let name = self.shared.keyspace.name(key);
             let slot = self.servers.slot(&name);
@@ -147,9 +180,9 @@ impl Store {
         let mut answers = answers.into_iter();
         let now = runtime.wall();
         let mut pair = || Some((answers.next()?, answers.next()?));
-        let found = keys.iter().map(|key| {
+        let found = keys.iter().zip(hidden).map(|(key, hidden)| {
             let (value, life) = pair().ok_or_else(|| failure::unexpected("GET"))?;
-            let (value, life) = (self.bytes(value?)?, life?);
+            let (value, life) = (self.bytes(value?)?.filter(|_| !hidden), life?);
             Ok(value.and_then(|value| plain::frame(key, &value, &life, &*self.options.format, began, now)))
         });
         Ok(found.collect())

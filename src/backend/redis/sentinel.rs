@@ -1,5 +1,7 @@
 //! Sentinels: asked for the master at each connection, so that a failover is followed by the next one.
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::{ConnectionAddr, ConnectionInfo, Value};
 
@@ -38,38 +40,46 @@ impl Sentinels {
         }
     }
 
-    /// Where the master is.
+    /// Where the master is. All are asked at once, and the first that knows is believed: hosts that are gone cost nothing.
     pub(super) async fn master(
         &self,
         connector: &Connector,
         runtime: &RuntimeHandle,
     ) -> Result<ConnectionInfo> {
-        let mut ask = redis::cmd("SENTINEL");
-        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
+        let ask = |sentinel: &ConnectionInfo| self.ask(connector, runtime, sentinel.clone());
+        let mut asked: FuturesUnordered<_> = self.sentinels.iter().map(ask).collect();
         let mut failed = None;
-        for sentinel in &self.sentinels {
-            let asked = async {
-                let mut connection = connector.connect_as_told(runtime, sentinel.clone()).await?;
-                let answer = connection.send_packed_command(&ask).await;
-                answer.map_err(|error| failure::connection(&error))
-            };
-            let deadline = runtime.now().after(connector.timeout);
-            match runtime.deadline(deadline, asked).await {
-                Some(Ok(Value::Array(address))) => match &address[..] {
-                    [Value::BulkString(host), Value::BulkString(port)] => return self.at(host, port),
-                    _ => failed = Some(failure::unexpected("SENTINEL")),
-                },
-                Some(Ok(Value::Nil)) => {
-                    let message = format!("the sentinels know no master `{}`", self.master);
-                    failed = Some(Error::new(ErrorKind::Unavailable, message));
-                }
-                Some(Ok(Value::ServerError(error))) => failed = Some(failure::refusal(&error)),
-                Some(Ok(_)) => failed = Some(failure::unexpected("SENTINEL")),
-                Some(Err(error)) => failed = Some(error),
-                None => failed = Some(Error::new(ErrorKind::Unavailable, "a sentinel does not answer")),
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(master) => return Ok(master),
+                Err(error) => failed = Some(error),
             }
         }
         Err(failed.unwrap_or_else(|| Error::new(ErrorKind::Config, "no sentinel is known")))
+    }
+
+    async fn ask(
+        &self,
+        connector: &Connector,
+        runtime: &RuntimeHandle,
+        sentinel: ConnectionInfo,
+    ) -> Result<ConnectionInfo> {
+        let mut connection = connector.connect_as_told(runtime, sentinel).await?;
+        let mut ask = redis::cmd("SENTINEL");
+        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
+        let answer = connection.send_packed_command(&ask).await;
+        match answer.map_err(|error| failure::connection(&error))? {
+            Value::Array(address) => match &address[..] {
+                [Value::BulkString(host), Value::BulkString(port)] => self.at(host, port),
+                _ => Err(failure::unexpected("SENTINEL")),
+            },
+            Value::Nil => {
+                let message = format!("the sentinels know no master `{}`", self.master);
+                Err(Error::new(ErrorKind::Unavailable, message))
+            }
+            Value::ServerError(error) => Err(failure::refusal(&error)),
+            _ => Err(failure::unexpected("SENTINEL")),
+        }
     }
 
     fn at(&self, host: &[u8], port: &[u8]) -> Result<ConnectionInfo> {

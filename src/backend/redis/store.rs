@@ -2,14 +2,16 @@
 //! have files of their own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::clears::Clears;
-use super::deletions::{Deletions, sweep};
+use super::deletions::Deletions;
 use super::driver::RedisDriver;
 use super::servers::Servers;
 use super::shared::Shared;
 use super::state::RedisStats;
+use super::wipes::Wipes;
 use crate::backend::{BackendResult, OpenContext, Scope};
 use crate::codec::{Compressor, Format};
 use crate::error::Result;
@@ -20,8 +22,12 @@ pub(super) struct Store {
     pub(super) servers: Arc<Servers>,
     /// Asked for reads instead, while it answers.
     pub(super) replica: Option<Arc<Servers>>,
+    /// In ns of the runtime's clock.
+    pub(super) replica_rests_until: AtomicU64,
     pub(super) clears: Clears,
     deletions: Arc<Deletions>,
+    /// What clears are where there are no stamps.
+    pub(super) wipes: Arc<Wipes>,
     pub(super) options: StoreOptions,
 }
 
@@ -51,8 +57,10 @@ impl Store {
             shared,
             servers: Arc::new(servers),
             replica: replica.map(Arc::new),
+            replica_rests_until: AtomicU64::new(0),
             clears,
             deletions: Arc::default(),
+            wipes: Arc::default(),
             options,
         }
     }
@@ -65,13 +73,16 @@ impl Store {
     pub(super) async fn open(&self, context: &OpenContext) -> Result<()> {
         self.options.driver.suits(&context.runtime)?;
         self.shared.open_on(&context.runtime);
+        // By another clock, perhaps.
+        self.replica_rests_until.store(0, Ordering::Relaxed);
         self.deletions.resume(&self.shared, &self.servers);
+        self.wipes.resume(&self.shared, &self.servers);
         if self.options.eager { self.servers.connect_now().await } else { Ok(()) }
     }
 
     pub(super) async fn clear(&self, scope: &Scope, stamp: Stamp) -> BackendResult<()> {
         if self.options.plain {
-            return sweep(scope, None, &self.shared, &self.servers).await;
+            return self.wipes.wipe(scope, stamp, &self.shared, &self.servers).await;
         }
         let stamp = self.clears.record(scope, stamp, &self.servers).await?;
         self.deletions.add(scope, stamp, &self.shared, &self.servers);

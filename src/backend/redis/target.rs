@@ -26,12 +26,17 @@ impl Target {
         runtime: &RuntimeHandle,
         channel: &str,
     ) -> Result<PubSubStream> {
-        let info = match self {
-            Self::Address(info) => info.clone(),
+        match self {
+            Self::Address(info) => connector.listen(runtime, info.clone(), channel).await,
             #[cfg(feature = "sentinel")]
-            Self::Sentinels(sentinels) => sentinels.master(connector, runtime).await?,
-        };
-        connector.listen(runtime, info, channel).await
+            Self::Sentinels(sentinels) => {
+                let listening = async {
+                    let master = sentinels.master(connector, runtime).await?;
+                    connector.listen(runtime, master, channel).await
+                };
+                connector.within(runtime, listening).await
+            }
+        }
     }
 
     pub(super) async fn connect(
@@ -42,7 +47,10 @@ impl Target {
         match self {
             Self::Address(info) => connector.connect(runtime, info.clone()).await,
             #[cfg(feature = "sentinel")]
-            Self::Sentinels(sentinels) => sentinels.connect(connector, runtime).await,
+            Self::Sentinels(sentinels) => {
+                // As a whole: a master that takes the connection and then says nothing is one that is not there.
+                connector.within(runtime, sentinels.connect(connector, runtime)).await
+            }
         }
     }
 }

@@ -99,6 +99,7 @@ impl Store {
     fn plainly(&self, write: Write, now: Timestamp) -> BackendResult<Keyed> {
         let name = self.shared.keyspace.name(&write.key);
         let bytes = if self.options.plain {
+            self.wipes.wrote(&write.key, &name, write.stamp);
             plain::value(write.raw, &*self.options.format)?
         } else {
             let stamp = write.stamp.unwrap_or_else(|| self.clears.unstamped(&write.key));
