@@ -1,5 +1,4 @@
 //! A reader is answered by its own deadline, wherever its read has got to by then: to the millisecond of the simulator.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::future::pending;
 use std::time::Duration;

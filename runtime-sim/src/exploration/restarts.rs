@@ -164,7 +164,9 @@ impl World {
             self.result.acknowledged += acknowledged(&self.writes) - before;
             self.result.violations.extend(unaccounted(&cache).into_iter().map(|wrong| format!("{wrong:?}")));
             match power {
-                true => self.log.power_off(|unsynced| kept as usize % (unsynced + 1)),
+                true => self
+                    .log
+                    .power_off(|unsynced| usize::try_from(kept).unwrap_or(usize::MAX) % (unsynced + 1)),
                 false => self.log.kill(),
             }
             self.log.fail(0);
