@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tierkeep::runtime::{Runtime, RuntimeHandle};
 use tierkeep::write_behind::{
     DeadLetter, DeadLetterSink, JournalSync, Overload, Retry, SimulatedLog, WriteBehind,
 };
-use tierkeep::{BackendResult, BreakerOptions, Cache, MemoryBackend, Region, Tier, Timestamp};
+use tierkeep::{
+    BackendResult, BreakerOptions, Cache, CacheKey, EventKind, MemoryBackend, Region, Tier, Timestamp,
+};
 
 use super::behind::unaccounted;
 use super::scenario::{chance, millis};
@@ -66,6 +69,8 @@ struct World {
     store: MapBackend,
     writes: Arc<Mutex<BTreeMap<u64, Vec<Write>>>>,
     letters: Letters,
+    /// Keys of letters for which there was no room, as events have told: a journal does not keep those either.
+    let_go: BTreeSet<CacheKey>,
     wall: Timestamp,
     /// Whether the journal could not be written for a while, ever: what was acknowledged before is in memory alone.
     disk_failed: bool,
@@ -103,6 +108,7 @@ pub fn restarts(seed: u64) -> Restarts {
         store: if chance(&mut rng, 0.5) { MapBackend::comparing() } else { MapBackend::new() },
         writes: Arc::default(),
         letters: Letters::default(),
+        let_go: BTreeSet::new(),
         wall: Timestamp::from_millis(1_767_225_600_000),
         disk_failed: false,
         result: Restarts::default(),
@@ -148,6 +154,7 @@ impl World {
             let store = Tier::new(Faulty::new(self.store.clone(), &runtime, &faults));
             let cache = open(&runtime, tier(store).write_behind(behind)).await;
             let region = numbers(&cache);
+            let mut events = cache.events_with(1 << 16);
             faults.enable(false);
             self.check(&cache, &region, "after a restart").await;
             faults.enable(true);
@@ -163,6 +170,11 @@ impl World {
             let _ = runtime.deadline(runtime.now().after(life), join_all(writers)).await;
             self.result.acknowledged += acknowledged(&self.writes) - before;
             self.result.violations.extend(unaccounted(&cache).into_iter().map(|wrong| format!("{wrong:?}")));
+            while let Some(Some(event)) = events.next().now_or_never() {
+                if let EventKind::DeadLetterUndelivered { key } = event.kind {
+                    self.let_go.insert(key);
+                }
+            }
             match power {
                 true => self.log.power_off(|unsynced| kept as usize % (unsynced + 1)),
                 false => self.log.kill(),
@@ -244,7 +256,8 @@ impl World {
     async fn check(&mut self, cache: &Cache, region: &Region<Value, u64>, when: &str) {
         let queue = cache.inspect().tiers.get(1).and_then(|tier| tier.write_behind.clone());
         self.result.recovered += queue.map_or(0, |queue| queue.counts.recovered);
-        let dead: BTreeSet<_> = lock(&self.letters.0).iter().map(|letter| letter.key.clone()).collect();
+        let letters: Vec<_> = lock(&self.letters.0).iter().map(|letter| letter.key.clone()).collect();
+        let dead: BTreeSet<_> = letters.into_iter().chain(self.let_go.iter().cloned()).collect();
         let keys: Vec<_> = lock(&self.writes).keys().copied().collect();
         for key in keys {
             let found = match region.try_get(&key).await {
