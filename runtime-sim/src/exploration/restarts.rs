@@ -33,6 +33,9 @@ const KEYS: u64 = 9;
 /// What blocking jobs may take here, several of which one sync may have to wait for.
 const ONE_SYNC: Duration = Duration::from_millis(20);
 
+const WRITE_DEADLINE: Duration = Duration::from_millis(20);
+const RESIDUAL: Duration = Duration::from_millis(40);
+
 /// What a seed has come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -140,6 +143,8 @@ impl World {
             (Fault::LostReply, 0.05),
             (Fault::AppliedButFails, 0.05),
         ];
+        // Some past the write deadline, none past the residual time.
+        faults.late(Duration::from_millis(5)..=WRITE_DEADLINE + RESIDUAL / 2);
         let severity = self.rng.unit();
         for (fault, rate) in rates {
             faults.rate(fault, rate * severity);
@@ -334,8 +339,8 @@ fn rebase(writes: &mut Vec<Write>, found: Option<u64>, durable: bool) {
 fn tier(tier: Tier) -> Tier {
     tier.label("store")
         .read_deadline(Duration::from_millis(50))
-        .write_deadline(Duration::from_millis(20))
-        .residual(Duration::from_millis(40))
+        .write_deadline(WRITE_DEADLINE)
+        .residual(RESIDUAL)
         .breaker(BreakerOptions {
             min_calls: 5,
             open: Duration::from_millis(20),
