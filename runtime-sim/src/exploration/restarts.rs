@@ -16,7 +16,8 @@ use tierkeep::write_behind::{
     DeadLetter, DeadLetterSink, JournalSync, Overload, Retry, SimulatedLog, WriteBehind,
 };
 use tierkeep::{
-    BackendResult, BreakerOptions, Cache, CacheKey, EventKind, MemoryBackend, Region, Tier, Timestamp,
+    Backend, BackendResult, BreakerOptions, Cache, CacheKey, EventKind, MemoryBackend, Region, Tier,
+    Timestamp,
 };
 
 use super::behind::unaccounted;
@@ -34,6 +35,8 @@ const KEYS: u64 = 9;
 const ONE_SYNC: Duration = Duration::from_millis(20);
 
 const WRITE_DEADLINE: Duration = Duration::from_millis(20);
+/// When nothing more is written.
+const LAST: &str = "at the end";
 const RESIDUAL: Duration = Duration::from_millis(40);
 
 /// What a seed has come to.
@@ -206,7 +209,7 @@ impl World {
         let ended = sim.block_on(async {
             let cache = open(&runtime, tier(Tier::new(self.store.clone())).write_behind(behind)).await;
             let region = numbers(&cache);
-            self.check(&cache, &region, "at the end").await;
+            self.check(&cache, &region, LAST).await;
             let letters = lock(&self.letters.0).clone();
             for letter in letters {
                 if let Err(error) = cache.redrive(&letter).await {
@@ -285,7 +288,8 @@ impl World {
             {
                 self.result.violations.push(format!("{when}: key {key} holds {found:?}: {wrong}"));
             }
-            rebase(writes, found, self.sync == JournalSync::Always);
+            let resurfaces = self.store.compares() && when != LAST;
+            rebase(writes, found, self.sync == JournalSync::Always, resurfaces);
         }
     }
 
@@ -320,7 +324,10 @@ impl Write {
 /// Forgets what may not come back: what is older than the last write that was acknowledged or, where that may have been
 /// lost, than what was found. What is newer was begun and not acknowledged: it may have reached a store that compares, and
 /// show once the store was asked.
-fn rebase(writes: &mut Vec<Write>, found: Option<u64>, durable: bool) {
+///
+/// `resurfaces`: what the store refused may show once more until it refuses it again, where a loss of power has undone that
+/// the journal forgot it.
+fn rebase(writes: &mut Vec<Write>, found: Option<u64>, durable: bool, resurfaces: bool) {
     if durable {
         let last = writes.iter().rposition(|write| write.acknowledged.is_some()).unwrap_or(0);
         writes.drain(..last);
@@ -332,8 +339,14 @@ fn rebase(writes: &mut Vec<Write>, found: Option<u64>, durable: bool) {
         None => 0,
     };
     let base = Write { n: found.unwrap_or_default(), removes: found.is_none(), acknowledged: None };
-    let newer = writes.drain(first..).map(|write| Write { acknowledged: None, ..write });
-    *writes = std::iter::once(base).chain(newer).collect();
+    let mut newer = writes.split_off(first);
+    if resurfaces {
+        writes.push(base);
+    } else {
+        *writes = vec![base];
+    }
+    writes.append(&mut newer);
+    writes.iter_mut().for_each(|write| write.acknowledged = None);
 }
 
 fn tier(tier: Tier) -> Tier {
