@@ -486,8 +486,8 @@ impl Ledger {
         let Some(backlog) = &self.backlog else { return };
         let aged: Vec<_> = backlog.aged(at.now).filter_map(|seq| backlog.order.get(&seq).cloned()).collect();
         for key in aged {
-            let pending = self.keys.get(&key).and_then(|state| state.pending.as_ref());
-            let given_up = |pending: &Box<Pending>| match pending.place {
+            let pending = self.keys.get(&key).and_then(|state| state.pending.as_deref());
+            let given_up = |pending: &Pending| match pending.place {
                 Place::Out(_) => false,
                 Place::Held => true,
                 Place::Fresh | Place::Retry => !only_held,

@@ -184,7 +184,9 @@ impl World {
                 }
             }
             match power {
-                true => self.log.power_off(|unsynced| kept as usize % (unsynced + 1)),
+                true => {
+                    self.log.power_off(|unsynced| usize::try_from(kept % (unsynced as u64 + 1)).unwrap_or(0))
+                }
                 false => self.log.kill(),
             }
             self.log.fail(0);
