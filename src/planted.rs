@@ -90,6 +90,8 @@ pub enum Plant {
     JournalNotReplayed,
     /// A journal forgets a dead letter before its sink has it.
     LetterForgotten,
+    /// A repair removes from the store what a change was to replace that was given up, before the journal has synced that.
+    RepairsUnkept,
 }
 
 impl Plant {
@@ -106,11 +108,12 @@ impl Plant {
     ];
 
     /// Those of journals, which an exploration of restarts can notice.
-    pub const JOURNAL: [Self; 4] = [
+    pub const JOURNAL: [Self; 5] = [
         Self::RefusedForgetsAcknowledged,
         Self::JournalAcksUnsynced,
         Self::JournalNotReplayed,
         Self::LetterForgotten,
+        Self::RepairsUnkept,
     ];
 
     /// Those that an exploration can notice. [`InheritedAhead`](Self::InheritedAhead) needs a store that outlives a

@@ -134,6 +134,8 @@ pub(crate) struct Backlog {
     pub(super) closed: bool,
     /// Keys whose pending change is to be given up before the lock is released: a newer one was refused, and is lost.
     pub(super) displaced: Vec<CacheKey>,
+    /// Whether something was given up that the journal may not have synced.
+    pub(super) buried: bool,
     /// What is to be done once the lock is released.
     pub(super) effects: Effects,
 }
@@ -176,6 +178,7 @@ impl Backlog {
             waiters: 0,
             closed: false,
             displaced: Vec::new(),
+            buried: false,
             effects: Effects::default(),
         }
     }
@@ -326,6 +329,7 @@ impl Backlog {
     /// Writes the letter of a change that is given up.
     pub(super) fn bury(&mut self, key: &CacheKey, pending: &Pending, reason: DeadReason, died: Timestamp) {
         self.counts.dead += 1;
+        self.buried = true;
         let entry: Option<Entry> = match &pending.change {
             Change::Set(entry) => Some(entry.clone()),
             Change::Remove => None,

@@ -274,6 +274,22 @@ impl TierCore {
         if queued { None } else { behind.keeper.settled_durably(key, stamp) }
     }
 
+    /// Has the journal sync what was given up by now: a repair removes what it was to replace, or has replaced, from the
+    /// store, and a crash before the letter was delivered would leave neither. Returns whether that took time.
+    pub(super) async fn keep_given_up(&self) -> bool {
+        let Some(behind) = self.behind.as_ref().filter(|behind| behind.is_journaled()) else { return false };
+        let buried =
+            lock(&self.ledger).backlog.as_mut().is_some_and(|backlog| std::mem::take(&mut backlog.buried));
+        if !buried || planted(Plant::RepairsUnkept) {
+            return false;
+        }
+        if let Some(written) = behind.keeper.sync() {
+            // A journal that is closed has synced what it had.
+            let _ = written.await;
+        }
+        true
+    }
+
     /// Opens the journal: what an earlier process left in it is pending before anybody asks.
     ///
     /// # Errors

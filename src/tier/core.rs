@@ -521,10 +521,13 @@ impl TierCore {
     }
 
     /// Sends the repairs that can be sent: into the store's port, or as calls.
-    pub(super) fn send_repairs(self: &Arc<Self>) {
-        let repairs = lock(&self.ledger).take_repairs(self.options.batch_keys);
+    pub(super) async fn send_repairs(self: &Arc<Self>) {
+        let mut repairs = lock(&self.ledger).take_repairs(self.options.batch_keys);
         if repairs.is_empty() {
             return;
+        }
+        if self.keep_given_up().await {
+            repairs = self.with_ledger(|ledger, _| ledger.still_wanted(repairs));
         }
         for repair in repairs {
             let Repair { attempt, .. } = repair;

@@ -486,13 +486,13 @@ impl Ledger {
         let Some(backlog) = &self.backlog else { return };
         let aged: Vec<_> = backlog.aged(at.now).filter_map(|seq| backlog.order.get(&seq).cloned()).collect();
         for key in aged {
-            let pending = self.keys.get(&key).and_then(|state| state.pending.as_ref());
+            let pending = self.keys.get(&key).and_then(|state| state.pending.as_deref());
             let given_up = |pending: &Pending| match pending.place {
                 Place::Out(_) => false,
                 Place::Held => true,
                 Place::Fresh | Place::Retry => !only_held,
             };
-            if pending.is_some_and(|pending| given_up(pending)) {
+            if pending.is_some_and(given_up) {
                 self.give_up(&key, DeadReason::Age, at.wall);
             }
         }

@@ -188,6 +188,20 @@ impl Ledger {
         repairs
     }
 
+    /// Those of the repairs taken a while ago that are still to be sent; the others are over.
+    pub(super) fn still_wanted(&mut self, mut repairs: Vec<Repair>) -> Vec<Repair> {
+        let gone = repairs.extract_if(.., |repair| {
+            let quarantine = self.keys.get(&repair.key).and_then(|state| state.quarantine.as_ref());
+            let known = quarantine.and_then(|quarantine| quarantine.repair.as_ref());
+            known.is_none_or(|(attempt, _)| *attempt != repair.attempt)
+        });
+        for Repair { key, change, attempt, .. } in gone.collect::<Vec<_>>() {
+            self.dropped.push(change);
+            self.late(&key, attempt, None);
+        }
+        repairs
+    }
+
     /// A repair returned in time.
     pub(super) fn repaired(&mut self, key: &CacheKey, attempt: Attempt, confirmed: bool) {
         if self.pending_late(key, attempt, None) {

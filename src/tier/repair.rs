@@ -123,7 +123,7 @@ async fn round(core: &Arc<TierCore>) {
         return;
     }
     if !core.is_bypassed() {
-        core.send_repairs();
+        core.send_repairs().await;
     }
     let clear = lock(&core.clears).first().cloned();
     if let Some((scope, stamp)) = clear {

@@ -47,27 +47,34 @@ struct State {
     undelivered_total: u64,
 }
 
+/// A letter, and where the journal has its write.
+#[derive(Clone)]
+struct Posted {
+    letter: DeadLetter,
+    put: Option<u64>,
+}
+
 /// Letters in their order, and what they weigh.
 #[derive(Default)]
 struct Row {
-    letters: VecDeque<DeadLetter>,
+    letters: VecDeque<Posted>,
     bytes: usize,
 }
 
 impl Row {
-    fn push(&mut self, letter: DeadLetter) {
-        self.bytes += letter.weight();
-        self.letters.push_back(letter);
+    fn push(&mut self, posted: Posted) {
+        self.bytes += posted.letter.weight();
+        self.letters.push_back(posted);
     }
 
-    fn pop(&mut self) -> Option<DeadLetter> {
-        let letter = self.letters.pop_front()?;
-        self.bytes -= letter.weight();
-        Some(letter)
+    fn pop(&mut self) -> Option<Posted> {
+        let posted = self.letters.pop_front()?;
+        self.bytes -= posted.letter.weight();
+        Some(posted)
     }
 
     /// Takes out the oldest if they are too many or too heavy. One alone may weigh what it likes.
-    fn pop_beyond(&mut self, most: usize, bytes: usize) -> Option<DeadLetter> {
+    fn pop_beyond(&mut self, most: usize, bytes: usize) -> Option<Posted> {
         let beyond = self.letters.len() > most || (self.bytes > bytes && self.letters.len() > 1);
         if beyond { self.pop() } else { None }
     }
@@ -117,12 +124,18 @@ impl Letters {
         for letter in &letters {
             self.outbox.note(EventKind::DeadLettered { key: letter.key.clone(), reason: letter.reason });
         }
+        // Whoever is handed a letter may redrive it before the sink returns: what is put down then is kept.
+        let posted = letters.into_iter().map(|letter| {
+            let put = self.keeper.number(&letter.key, letter.stamp);
+            Posted { letter, put }
+        });
+        let posted = posted.collect::<Vec<_>>().into_iter();
         let mut over = Vec::new();
         let start = {
             let mut state = self.lock();
-            letters.into_iter().for_each(|letter| state.waiting.push(letter));
-            while let Some(letter) = state.waiting.pop_beyond(MAX_WAITING, self.bytes) {
-                over.extend(self.keep(&mut state, letter));
+            posted.for_each(|posted| state.waiting.push(posted));
+            while let Some(posted) = state.waiting.pop_beyond(MAX_WAITING, self.bytes) {
+                over.extend(self.keep(&mut state, posted));
             }
             !std::mem::replace(&mut state.delivering, true)
         };
@@ -145,28 +158,28 @@ impl Letters {
 
     async fn run(&self) {
         loop {
-            let letter = {
+            let posted = {
                 let mut state = self.lock();
-                let Some(letter) = state.waiting.letters.front().cloned() else {
+                let Some(posted) = state.waiting.letters.front().cloned() else {
                     state.delivering = false;
                     return;
                 };
-                letter
+                posted
             };
-            // Whoever is handed the letter may redrive it before the sink returns: what is put down then is kept.
-            let put = self.keeper.number(&letter.key, letter.stamp);
+            let letter = &posted.letter;
             let deadline = self.runtime.now().after(PATIENCE);
             // Made inside: a sink written by hand may panic before there is a future.
-            let delivery = AssertUnwindSafe(async { self.sink.deliver(&letter).await }).catch_unwind();
+            let delivery = AssertUnwindSafe(async { self.sink.deliver(letter).await }).catch_unwind();
             let taken = matches!(self.runtime.deadline(deadline, delivery).await, Some(Ok(Ok(()))));
-            if let Some(number) = put.filter(|_| taken) {
-                self.keeper.settled_at(&letter.key, number);
+            if taken {
+                self.forget(&posted);
             }
             let over = {
                 let mut state = self.lock();
                 // It may have made room for newer ones meanwhile, and been counted then.
                 let first = state.waiting.letters.front();
-                let waits = first.is_some_and(|first| first.stamp == letter.stamp && first.key == letter.key);
+                let same = |first: &DeadLetter| first.stamp == letter.stamp && first.key == letter.key;
+                let waits = first.is_some_and(|first| same(&first.letter));
                 let first = if waits { state.waiting.pop() } else { None };
                 match (waits, taken) {
                     (false, _) => (first, Vec::new()),
@@ -174,11 +187,11 @@ impl Letters {
                         state.delivered_total += 1;
                         (first, Vec::new())
                     }
-                    (true, false) => (first, self.keep(&mut state, letter.clone())),
+                    (true, false) => (first, self.keep(&mut state, posted.clone())),
                 }
             };
             let (first, over) = over;
-            drop_quietly((first, letter));
+            drop_quietly((first, posted));
             self.let_go(over);
             self.outbox.tell();
         }
@@ -186,25 +199,25 @@ impl Letters {
 
     /// Keeps a letter that the sink did not take, as long as there is room. Returns what gives way to it, to be dropped
     /// outside the lock: its value's destructor is the user's.
-    fn keep(&self, state: &mut State, letter: DeadLetter) -> Vec<DeadLetter> {
+    fn keep(&self, state: &mut State, posted: Posted) -> Vec<Posted> {
         state.undelivered_total += 1;
-        self.outbox.note(EventKind::DeadLetterUndelivered { key: letter.key.clone() });
-        state.undelivered.push(letter);
+        self.outbox.note(EventKind::DeadLetterUndelivered { key: posted.letter.key.clone() });
+        state.undelivered.push(posted);
         std::iter::from_fn(|| state.undelivered.pop_beyond(MAX_UNDELIVERED, self.bytes)).collect()
     }
 
     /// Drops letters that nobody has taken and for which there is no room: a journal need not keep what they hold either,
     /// or it would grow as long as the sink fails.
-    fn let_go(&self, letters: Vec<DeadLetter>) {
-        for letter in letters {
-            self.forget(&letter);
-            drop_quietly(letter);
+    fn let_go(&self, letters: Vec<Posted>) {
+        for posted in letters {
+            self.forget(&posted);
+            drop_quietly(posted);
         }
     }
 
-    fn forget(&self, letter: &DeadLetter) {
-        if let Some(number) = self.keeper.number(&letter.key, letter.stamp) {
-            self.keeper.settled_at(&letter.key, number);
+    fn forget(&self, posted: &Posted) {
+        if let Some(number) = posted.put {
+            self.keeper.settled_at(&posted.letter.key, number);
         }
     }
 
@@ -228,8 +241,8 @@ impl Letters {
     /// Hands out what the sink did not take.
     pub(crate) fn take_undelivered(&self) -> Vec<DeadLetter> {
         let letters = std::mem::take(&mut self.lock().undelivered).letters;
-        letters.iter().for_each(|letter| self.forget(letter));
-        letters.into()
+        letters.iter().for_each(|posted| self.forget(posted));
+        letters.into_iter().map(|posted| posted.letter).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

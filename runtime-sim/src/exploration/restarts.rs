@@ -9,12 +9,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tierkeep::runtime::{Runtime, RuntimeHandle};
 use tierkeep::write_behind::{
     DeadLetter, DeadLetterSink, JournalSync, Overload, Retry, SimulatedLog, WriteBehind,
 };
-use tierkeep::{BackendResult, BreakerOptions, Cache, MemoryBackend, Region, Tier, Timestamp};
+use tierkeep::{
+    Backend, BackendResult, BreakerOptions, Cache, CacheKey, EventKind, MemoryBackend, Region, Tier,
+    Timestamp,
+};
 
 use super::behind::unaccounted;
 use super::scenario::{chance, millis};
@@ -29,6 +33,11 @@ const WRITERS: u64 = 3;
 const KEYS: u64 = 9;
 /// What blocking jobs may take here, several of which one sync may have to wait for.
 const ONE_SYNC: Duration = Duration::from_millis(20);
+
+const WRITE_DEADLINE: Duration = Duration::from_millis(20);
+/// When nothing more is written.
+const LAST: &str = "at the end";
+const RESIDUAL: Duration = Duration::from_millis(40);
 
 /// What a seed has come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,6 +75,8 @@ struct World {
     store: MapBackend,
     writes: Arc<Mutex<BTreeMap<u64, Vec<Write>>>>,
     letters: Letters,
+    /// Keys of letters for which there was no room, as events have told: a journal does not keep those either.
+    let_go: BTreeSet<CacheKey>,
     wall: Timestamp,
     /// Whether the journal could not be written for a while, ever: what was acknowledged before is in memory alone.
     disk_failed: bool,
@@ -103,6 +114,7 @@ pub fn restarts(seed: u64) -> Restarts {
         store: if chance(&mut rng, 0.5) { MapBackend::comparing() } else { MapBackend::new() },
         writes: Arc::default(),
         letters: Letters::default(),
+        let_go: BTreeSet::new(),
         wall: Timestamp::from_millis(1_767_225_600_000),
         disk_failed: false,
         result: Restarts::default(),
@@ -134,6 +146,8 @@ impl World {
             (Fault::LostReply, 0.05),
             (Fault::AppliedButFails, 0.05),
         ];
+        // Some past the write deadline, none past the residual time.
+        faults.late(Duration::from_millis(5)..=WRITE_DEADLINE + RESIDUAL / 2);
         let severity = self.rng.unit();
         for (fault, rate) in rates {
             faults.rate(fault, rate * severity);
@@ -148,6 +162,7 @@ impl World {
             let store = Tier::new(Faulty::new(self.store.clone(), &runtime, &faults));
             let cache = open(&runtime, tier(store).write_behind(behind)).await;
             let region = numbers(&cache);
+            let mut events = cache.events_with(1 << 16);
             faults.enable(false);
             self.check(&cache, &region, "after a restart").await;
             faults.enable(true);
@@ -163,10 +178,15 @@ impl World {
             let _ = runtime.deadline(runtime.now().after(life), join_all(writers)).await;
             self.result.acknowledged += acknowledged(&self.writes) - before;
             self.result.violations.extend(unaccounted(&cache).into_iter().map(|wrong| format!("{wrong:?}")));
+            while let Some(Some(event)) = events.next().now_or_never() {
+                if let EventKind::DeadLetterUndelivered { key } = event.kind {
+                    self.let_go.insert(key);
+                }
+            }
             match power {
-                true => self
-                    .log
-                    .power_off(|unsynced| usize::try_from(kept).unwrap_or(usize::MAX) % (unsynced + 1)),
+                true => {
+                    self.log.power_off(|unsynced| usize::try_from(kept % (unsynced as u64 + 1)).unwrap_or(0))
+                }
                 false => self.log.kill(),
             }
             self.log.fail(0);
@@ -191,7 +211,7 @@ impl World {
         let ended = sim.block_on(async {
             let cache = open(&runtime, tier(Tier::new(self.store.clone())).write_behind(behind)).await;
             let region = numbers(&cache);
-            self.check(&cache, &region, "at the end").await;
+            self.check(&cache, &region, LAST).await;
             let letters = lock(&self.letters.0).clone();
             for letter in letters {
                 if let Err(error) = cache.redrive(&letter).await {
@@ -246,7 +266,8 @@ impl World {
     async fn check(&mut self, cache: &Cache, region: &Region<Value, u64>, when: &str) {
         let queue = cache.inspect().tiers.get(1).and_then(|tier| tier.write_behind.clone());
         self.result.recovered += queue.map_or(0, |queue| queue.counts.recovered);
-        let dead: BTreeSet<_> = lock(&self.letters.0).iter().map(|letter| letter.key.clone()).collect();
+        let letters: Vec<_> = lock(&self.letters.0).iter().map(|letter| letter.key.clone()).collect();
+        let dead: BTreeSet<_> = letters.into_iter().chain(self.let_go.iter().cloned()).collect();
         let keys: Vec<_> = lock(&self.writes).keys().copied().collect();
         for key in keys {
             let found = match region.try_get(&key).await {
@@ -269,7 +290,8 @@ impl World {
             {
                 self.result.violations.push(format!("{when}: key {key} holds {found:?}: {wrong}"));
             }
-            rebase(writes, found, self.sync == JournalSync::Always);
+            let resurfaces = self.store.compares() && when != LAST;
+            rebase(writes, found, self.sync == JournalSync::Always, resurfaces);
         }
     }
 
@@ -304,7 +326,10 @@ impl Write {
 /// Forgets what may not come back: what is older than the last write that was acknowledged or, where that may have been
 /// lost, than what was found. What is newer was begun and not acknowledged: it may have reached a store that compares, and
 /// show once the store was asked.
-fn rebase(writes: &mut Vec<Write>, found: Option<u64>, durable: bool) {
+///
+/// `resurfaces`: what the store refused may show once more until it refuses it again, where a loss of power has undone that
+/// the journal forgot it.
+fn rebase(writes: &mut Vec<Write>, found: Option<u64>, durable: bool, resurfaces: bool) {
     if durable {
         let last = writes.iter().rposition(|write| write.acknowledged.is_some()).unwrap_or(0);
         writes.drain(..last);
@@ -316,15 +341,21 @@ fn rebase(writes: &mut Vec<Write>, found: Option<u64>, durable: bool) {
         None => 0,
     };
     let base = Write { n: found.unwrap_or_default(), removes: found.is_none(), acknowledged: None };
-    let newer = writes.drain(first..).map(|write| Write { acknowledged: None, ..write });
-    *writes = std::iter::once(base).chain(newer).collect();
+    let mut newer = writes.split_off(first);
+    if resurfaces {
+        writes.push(base);
+    } else {
+        *writes = vec![base];
+    }
+    writes.append(&mut newer);
+    writes.iter_mut().for_each(|write| write.acknowledged = None);
 }
 
 fn tier(tier: Tier) -> Tier {
     tier.label("store")
         .read_deadline(Duration::from_millis(50))
-        .write_deadline(Duration::from_millis(20))
-        .residual(Duration::from_millis(40))
+        .write_deadline(WRITE_DEADLINE)
+        .residual(RESIDUAL)
         .breaker(BreakerOptions {
             min_calls: 5,
             open: Duration::from_millis(20),
