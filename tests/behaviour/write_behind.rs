@@ -767,9 +767,15 @@ impl DeadLetterSink for Careless {
 
 pub(crate) async fn a_sink_that_panics_is_asked_once_a_letter(world: World) {
     let asked = Arc::new(AtomicUsize::new(0));
-    let store = Tier::new(MapBackend::new()).label("store").write_behind(
-        patient().entries(1).overload(Overload::DropOldest).dead_letters(Careless(Arc::clone(&asked))),
-    );
+    // A full queue waits for nothing: the store must be away, or it takes some of them.
+    let plan = FaultPlan::new(&world.runtime);
+    plan.rate_on(Op::Write, Fault::Error, 1.0);
+    let behind =
+        patient().entries(1).overload(Overload::DropOldest).dead_letters(Careless(Arc::clone(&asked)));
+    let store = Tier::new(Faulty::new(MapBackend::new(), &world.runtime, &plan))
+        .label("store")
+        .breaker(BreakerOptions::disabled())
+        .write_behind(behind);
     let builder = Cache::builder(world.runtime.clone()).tier(MemoryBackend::entries(1000)).tier(store);
     let cache = builder.build().await.unwrap();
     let region: Region<u64, u64> = cache.region("n").no_expiry().build().unwrap();
