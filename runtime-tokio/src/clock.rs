@@ -31,6 +31,7 @@ impl Clock {
 
     /// The operating system's wall clock, shifted by as much as tokio's clock was paused or advanced.
     #[expect(clippy::disallowed_methods, reason = "this is the runtime seam")]
+    #[inline]
     pub(crate) fn wall(&self, handle: &Handle) -> Timestamp {
         if !self.pausable {
             return system_wall();

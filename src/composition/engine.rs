@@ -252,6 +252,7 @@ impl Engine {
     }
 
     /// A caller reads a key: for the sample of hot keys, if one is taken.
+    #[inline]
     pub(crate) fn note_read(&self, key: &KeyProbe<'_>) {
         if let Some(hot_keys) = &self.telling.hot_keys {
             hot_keys.note(key);
@@ -264,6 +265,7 @@ impl Engine {
         Weak::clone(&self.this)
     }
 
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

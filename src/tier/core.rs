@@ -193,17 +193,20 @@ impl TierCore {
     }
 
     /// Whether nothing at all is blocked or pending: one load.
+    #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.gate.is_open()
     }
 
     /// Whether an entry with these stamps is older than what the tier may have missed.
+    #[inline]
     pub(crate) fn hides(&self, key: &KeyProbe<'_>, time: u64) -> bool {
         // The keys first: when there are too many, they are forgotten once `hidden` covers them.
         ((self.options.read_only || !self.authoritative) && self.overruled.hides(key, time))
             || self.covers(time)
     }
 
+    #[inline]
     fn covers(&self, time: u64) -> bool {
         let hidden = self.hidden.load(Ordering::Acquire);
         // Zero hides nothing, not even what has no stamp.

@@ -23,6 +23,7 @@ impl Gate {
     }
 
     /// Whether nothing at all is in quarantine or pending: the store may be asked.
+    #[inline]
     pub(crate) fn is_open(&self) -> bool {
         // Acquire pairs with `set`: who finds it open again sees the store as the repair left it.
         self.0.load(Ordering::Acquire) == 0

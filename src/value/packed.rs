@@ -30,11 +30,13 @@ impl Packed {
     }
 
     /// Which write made it.
+    #[inline]
     pub fn stamp(&self) -> Stamp {
         self.stamps.stamp()
     }
 
     /// From when on it is no longer fresh; `None`: never.
+    #[inline]
     pub fn expire(&self) -> Option<Timestamp> {
         self.stamps.expire
     }
