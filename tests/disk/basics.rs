@@ -24,7 +24,7 @@ fn entries_survive_a_restart() {
     disk.put(&key("user", 1), "one", 1);
     disk.put(&key("user", 2), "two", 2);
     assert_eq!(disk.remove(&key("user", 2)), DeleteStatus::Deleted(1));
-    drop(disk);
+    disk.close(dir.path());
     let disk = Disk::open(dir.path());
     assert_eq!(disk.get(&key("user", 1)).unwrap(), "one");
     assert_eq!(disk.get(&key("user", 2)), None);
@@ -63,7 +63,7 @@ fn entries_of_an_earlier_opening_say_so() {
     let disk = Disk::open(dir.path());
     disk.put(&key("user", 1), "one", u64::MAX);
     assert!(!disk.entry(&key("user", 1)).unwrap().inherited);
-    drop(disk);
+    disk.close(dir.path());
     let disk = Disk::open(dir.path());
     assert!(disk.entry(&key("user", 1)).unwrap().inherited);
     disk.put(&key("user", 1), "one", 1);
@@ -135,8 +135,8 @@ fn the_newest_record_wins_over_generations_and_restarts() {
         assert_eq!(disk.get(&overwritten).unwrap(), "new");
         assert_eq!(disk.get(&removed), None);
         assert_eq!(disk.get(&expired), None, "the older record must not show through the expired one");
-        let Disk { backend, threads } = disk;
-        drop(backend);
+        let threads = disk.threads.clone();
+        disk.close(dir.path());
         disk = Disk::closed(dir.path(), |b| b.capacity_bytes(8 << 20));
         disk.threads = threads;
         disk.start().unwrap();

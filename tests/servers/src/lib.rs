@@ -38,7 +38,7 @@ pub use resp::{Client, Reply};
 pub use sentinel::RedisSentinel;
 pub use server::{RedisServer, RedisServerBuilder};
 
-/// Polls until `ready` gives something, for 20 s at most: a server tells by its answers when it is ready, not by a time.
+/// Polls until `ready` gives something, for a minute at most: a server tells by its answers when it is ready, not by a time.
 pub(crate) fn await_until<T>(
     what: &str,
     mut ready: impl FnMut() -> std::io::Result<Option<T>>,
@@ -51,9 +51,9 @@ pub(crate) fn await_until<T>(
             Ok(None) => {}
             Err(error) => last = Some(error),
         }
-        if began.elapsed() > std::time::Duration::from_secs(20) {
+        if began.elapsed() > std::time::Duration::from_secs(60) {
             let last = last.map_or_else(String::new, |error| format!(": {error}"));
-            return Err(std::io::Error::other(format!("{what} took more than 20 s{last}")));
+            return Err(std::io::Error::other(format!("{what} took more than a minute{last}")));
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
