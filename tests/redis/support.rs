@@ -7,7 +7,7 @@ use std::time::Duration;
 use tierkeep::backend::{OpenContext, RedisBackend, RedisBuilder, RedisDriver};
 use tierkeep::runtime::RuntimeHandle;
 use tierkeep::{
-    Backend, CacheKey, DeleteStatus, Entry, KeyPart, Meta, Payload, Raw, Result, Stamp, Timestamp,
+    Backend, CacheKey, DeleteStatus, Entry, KeyPart, Meta, Payload, Raw, Result, Stamp, Tier, Timestamp,
 };
 use tierkeep_smol::SmolRuntime;
 use tierkeep_test_servers::{Client, RedisServer, Reply};
@@ -120,6 +120,11 @@ pub(crate) const fn ms(millis: u64) -> Duration {
 
 /// Within this an answer comes, however busy the machine is.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// A tier with deadlines that a busy machine keeps.
+pub(crate) fn patient(redis: RedisBackend) -> Tier {
+    Tier::new(redis).read_deadline(SOON).write_deadline(SOON)
+}
 
 /// Waits until `done`, for a minute and many looks.
 pub(crate) async fn until(runtime: &RuntimeHandle, what: &str, mut done: impl AsyncFnMut() -> bool) {
