@@ -93,6 +93,17 @@ impl Engine {
         if let Some(queued) = self.queue_at_once(key, &object, &**ty, life) {
             return self.await_queued(queued).await;
         }
+        // Boxed, so that the usual way does not carry its state.
+        Box::pin(self.set_in_steps(key, object, ty, life)).await
+    }
+
+    async fn set_in_steps(
+        &self,
+        key: &CacheKey,
+        object: Object,
+        ty: &Arc<dyn ValueType>,
+        life: Meta,
+    ) -> Result<()> {
         let route = self.route.load_full();
         if route.tiers.is_empty() {
             // Disabled: what is never held needs no order.
