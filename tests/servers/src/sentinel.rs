@@ -19,7 +19,7 @@ impl RedisSentinel {
     /// Starts them, and returns once the sentinel knows the replica.
     ///
     /// # Errors
-    /// As of [`RedisServerBuilder::start`](crate::RedisServerBuilder::start), or if it does not know it in 20 s.
+    /// As of [`RedisServerBuilder::start`](crate::RedisServerBuilder::start), or if it does not know it in a minute.
     pub fn start() -> io::Result<Self> {
         let primary = RedisServer::start()?;
         let replica = RedisServer::builder().replica_of(&primary).start()?;
@@ -68,7 +68,7 @@ impl RedisSentinel {
     /// Kills the primary and waits until the other one has been promoted.
     ///
     /// # Errors
-    /// If that takes more than 20 s.
+    /// If that takes more than a minute.
     pub fn fail_over(&self) -> io::Result<()> {
         let old = self.primary()?;
         let other = &self.servers[1 - old];

@@ -113,9 +113,11 @@ impl Link {
                     buffer.extend_from_slice(&chunk[..read]);
                     return true;
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                }
-                Err(_) => return false,
+                // Interrupted: of a process that was stopped and goes on.
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
+                    _ => return false,
+                },
             }
         }
     }
