@@ -87,7 +87,7 @@ mod behaviour {
                 }
                 write_policies {
                     each_policy_with_each_state_of_three_tiers
-                    a_removal_succeeds_where_one_tier_confirms
+                    a_removal_succeeds_by_the_word_that_counts_for_a_set
                 }
                 write_behind {
                     a_write_is_acknowledged_before_the_store_has_it
