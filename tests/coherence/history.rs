@@ -59,7 +59,7 @@ pub(crate) async fn work(
                 let (key, (sets, removes, clears)) = if random % 2 == 0 {
                     ((random >> 1) % BUSY, (800, 400, 20))
                 } else {
-                    (BUSY + (random >> 1) % CALM, (80, 40, 1))
+                    (BUSY + (random >> 1) % CALM, (80, 40, 2))
                 };
                 let region = regions.of(key);
                 let (call, value, began) = match kind {
