@@ -29,6 +29,7 @@ mod state;
 mod store;
 mod stored;
 mod target;
+mod turns;
 mod wipes;
 mod writing;
 

@@ -25,7 +25,7 @@ pub(super) struct Store {
     /// In ns of the runtime's clock.
     pub(super) replica_rests_until: AtomicU64,
     pub(super) clears: Clears,
-    deletions: Arc<Deletions>,
+    deletions: Deletions,
     /// What clears are where there are no stamps.
     pub(super) wipes: Arc<Wipes>,
     pub(super) options: StoreOptions,
@@ -59,7 +59,7 @@ impl Store {
             replica: replica.map(Arc::new),
             replica_rests_until: AtomicU64::new(0),
             clears,
-            deletions: Arc::default(),
+            deletions: Deletions::default(),
             wipes: Arc::default(),
             options,
         }
