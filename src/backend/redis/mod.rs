@@ -147,8 +147,10 @@ const RESIDUAL: Duration = Duration::from_secs(30);
 /// Size `maxmemory` so that evictions are rare, and choose a `volatile-*` policy: marks of clears have no expiry, and
 /// survive it. An `allkeys-*` policy may evict them: then what a clear hid and had not been deleted yet would come back in
 /// a process that starts later. Any policy may evict a tombstone, and with it the memory that something newer was
-/// there: for the rest of its life a command that was given up could bring an older value back. Under `noeviction`
-/// writes fail once the memory is full and their keys read as misses; removals work.
+/// there: for the rest of its life a command that was given up could bring an older value back. `volatile-ttl` evicts
+/// tombstones before all values that live longer than they do: prefer `volatile-lfu` or `volatile-lru`. Under `noeviction`
+/// writes fail once the memory is full and their keys read as misses; removals work, and a clear deletes what it hides
+/// before it is recorded: it fails, and the engine asks again.
 ///
 /// # Permissions
 ///
