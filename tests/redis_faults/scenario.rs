@@ -42,7 +42,8 @@ impl<'a> Scenario<'a> {
         let cache = Cache::builder(host.runtime.clone()).tier(MemoryBackend::entries(4)).tier(redis).build();
         let cache = host.block_on(cache).unwrap();
         let load = Arc::new(Load::new(cache, host.runtime.clone()));
-        let tasks = (0..TASKS).map(|_| host.runtime.spawn(Arc::clone(&load).work())).collect();
+        let mut tasks: Vec<_> = (0..TASKS).map(|_| host.runtime.spawn(Arc::clone(&load).work())).collect();
+        tasks.push(host.runtime.spawn(Arc::clone(&load).watch()));
         Self { fault, host, load, tasks, broken: None, during: None, back_after: None }
     }
 
