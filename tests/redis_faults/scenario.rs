@@ -122,7 +122,9 @@ impl<'a> Scenario<'a> {
                 task.await.expect("no task panics");
             }
         });
-        let inspection = format!("{:?}", self.load.cache.inspect());
+        let (cache, inspection) = (&self.load.cache, self.load.cache.inspect());
+        let json = serde_json::to_string(&(&inspection, cache.health())).unwrap();
+        let inspection = format!("{inspection:?} {json}");
         // What Redis could not be told stays in quarantine, and shutdown says so.
         let healed = self.back_after.is_some();
         let longest = Duration::from_secs(if healed { 10 } else { 1 });

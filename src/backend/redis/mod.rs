@@ -127,7 +127,8 @@ const RESIDUAL: Duration = Duration::from_secs(30);
 /// It costs the server some 0.9 µs of its thread per key over a `SET`, which takes 0.75 (in batches of 128, parsing included);
 /// [`RedisBuilder::compare_stamps`] turns it off. An entry that lives shorter than a tombstone leaves a guard beside it,
 /// `namespace:!g:{key}`, which a write looks for where nothing stands: in a cluster, in the key's own slot. Guards are not
-/// among the script's declared keys, which servers other than Redis and Valkey may insist on.
+/// among the script's declared keys, which servers other than Redis and Valkey may insist on: declaring them would cost
+/// the server a tenth to a quarter more for every key, guarded or not.
 ///
 /// # Plain values
 ///

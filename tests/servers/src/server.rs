@@ -124,7 +124,7 @@ impl RedisServerBuilder {
             let (certificate, key, authority) = (tls.certificate(), tls.key(), tls.authority());
             let _ = writeln!(
                 text,
-                "tls-port {port}\ntls-auth-clients no\ntls-replication yes\ntls-cert-file {}",
+                "tls-port {port}\ntls-auth-clients no\ntls-replication yes\ntls-cluster yes\ntls-cert-file {}",
                 certificate.display()
             );
             let _ =
