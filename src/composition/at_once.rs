@@ -220,7 +220,7 @@ impl Engine {
 
     pub(super) async fn remove_at_once(&self, key: &CacheKey) -> Result<DeleteStatus> {
         let (tally, left) = self.change_at_once(key, |_, _| Change::Remove);
-        let copies = self.await_left(tally, left).await.result(false)?;
+        let copies = self.await_left(tally, left).await.result(self.policy_at_once() == Some(true))?;
         Ok(if copies > 0 { DeleteStatus::Deleted(copies) } else { DeleteStatus::Missing })
     }
 

@@ -134,9 +134,9 @@ impl Engine {
             }
             WritePolicy::Race => self.write_race(mutations).await,
             WritePolicy::WriteAround => {
-                let mut results = self.write_all(mutations).await;
+                let results = self.write_all(mutations).await;
                 queued(&route, &results)?;
-                results.pop().unwrap_or_else(nothing).map(drop)
+                last(results)
             }
         };
         drop(write);
@@ -172,7 +172,12 @@ impl Engine {
             }
         }
         queued(&route, &results)?;
-        any(results)?;
+        // By whose word a set would have succeeded: else nobody could tell whether a shared store was told.
+        match self.write_policy {
+            WritePolicy::OptimisticParallel { require_all: false } | WritePolicy::Race => any(results)?,
+            WritePolicy::OptimisticParallel { require_all: true } | WritePolicy::Sequential => all(results)?,
+            WritePolicy::WriteAround => last(results)?,
+        }
         Ok(if copies > 0 { DeleteStatus::Deleted(copies) } else { DeleteStatus::Missing })
     }
 
@@ -603,6 +608,10 @@ fn any(results: Vec<Settled>) -> Result<()> {
 
 fn all(results: Vec<Settled>) -> Result<()> {
     results.into_iter().try_for_each(|result| result.map(drop))
+}
+
+fn last(mut results: Vec<Settled>) -> Result<()> {
+    results.pop().unwrap_or_else(nothing).map(drop)
 }
 
 pub(super) fn nothing() -> Settled {
