@@ -3,6 +3,8 @@
 
 #[path = "dictionary/given.rs"]
 mod given;
+#[path = "dictionary/lasting.rs"]
+mod lasting;
 #[path = "dictionary/region.rs"]
 mod region;
 #[path = "dictionary/stored.rs"]
