@@ -5,6 +5,9 @@
 mod given;
 #[path = "dictionary/lasting.rs"]
 mod lasting;
+#[cfg(feature = "disk")]
+#[path = "dictionary/process.rs"]
+mod process;
 #[path = "dictionary/region.rs"]
 mod region;
 #[path = "dictionary/stored.rs"]

@@ -4,9 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tierkeep::backplane::LocalBackplane;
 use tierkeep::runtime::RuntimeHandle;
-use tierkeep::{Cache, Region};
+use tierkeep::{Cache, MemoryBackend, Region};
 use tierkeep_sim::Sim;
+use tierkeep_smol::SmolRuntime;
 
 use super::support::{Store, open, other_record, record, small, train, train_with, written};
 
@@ -118,6 +120,40 @@ fn a_dictionary_that_another_cache_has_cleared_is_stored_again() {
         assert_eq!(read_later(&runtime, &store, 1_000_000).await, Some(record(7)));
     });
     done.unwrap();
+}
+
+#[test]
+fn a_dictionary_that_another_cache_tells_it_has_cleared_is_stored_again_at_once() {
+    smol::block_on(async {
+        let (store, hub) = (Store { shared: true, ..Store::new() }, LocalBackplane::new());
+        let joined = async || {
+            let builder = Cache::builder(SmolRuntime::new()).tier(MemoryBackend::entries(10));
+            let builder = builder.tier(store.tier()).backplane(hub.clone());
+            let cache = builder.build().await.unwrap();
+            let region: Region<String, u64> =
+                cache.region("records").no_expiry().dictionary(small()).build().unwrap();
+            (cache, region)
+        };
+        let (cache, region) = joined().await;
+        let (other, _region) = joined().await;
+        let hears = |cache: &Cache| cache.inspect().backplane.is_some_and(|line| line.peers > 0);
+        while !hears(&cache) || !hears(&other) {
+            smol::future::yield_now().await;
+        }
+        train(&region).await;
+        let before = cache.inspect().backplane.unwrap().heard;
+        let _ = other.clear().await;
+        store.map.wipe();
+        while cache.inspect().backplane.unwrap().heard == before {
+            smol::future::yield_now().await;
+        }
+        while store.dictionaries().is_empty() {
+            region.set(&1, record(1)).await.unwrap();
+            smol::future::yield_now().await;
+        }
+        let (_later, again) = open(&store).await;
+        assert_eq!(*again.get(&1).await.unwrap().into_arc(), record(1));
+    });
 }
 
 #[test]

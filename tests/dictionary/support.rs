@@ -51,6 +51,8 @@ pub(crate) struct Store {
     pub(crate) reads: Arc<AtomicUsize>,
     /// Whether it refuses to take dictionaries.
     pub(crate) refuses: Arc<AtomicBool>,
+    /// Whether other processes write to it too.
+    pub(crate) shared: bool,
 }
 
 impl Store {
@@ -64,6 +66,7 @@ impl Store {
             compressor: Arc::new(compressor),
             reads: Arc::default(),
             refuses: Arc::default(),
+            shared: false,
         }
     }
 
@@ -109,6 +112,10 @@ impl Backend for Store {
 
     fn compressor(&self) -> &dyn Compressor {
         &*self.compressor
+    }
+
+    fn shared(&self) -> bool {
+        self.shared
     }
 }
 
