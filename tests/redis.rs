@@ -10,6 +10,8 @@ mod clears;
 mod cluster;
 #[path = "redis/connections.rs"]
 mod connections;
+#[path = "redis/dictionaries.rs"]
+mod dictionaries;
 #[path = "redis/eviction.rs"]
 mod eviction;
 #[path = "redis/lives.rs"]
