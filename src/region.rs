@@ -111,10 +111,13 @@ where
     /// Values are sampled as they are written; once there are enough, a dictionary is trained on the blocking pool, and
     /// used if it saves at least 5 % of bytes it has not seen. When values no longer compress as they did, another one is
     /// trained. Each dictionary is stored in the byte tiers before the first entry that is written with it, under a key
-    /// of the engine's own, and again every 10,000 values, so that entries are readable after a restart and in other
-    /// processes: a cache that meets a dictionary it does not know loads it from the entry's tier. An entry whose
-    /// dictionary is gone is a counted miss. A region takes over the first dictionary that is found so, and compresses
-    /// with it rather than begin anew. Stored dictionaries expire 30 days after they were last used for writing.
+    /// of the engine's own, so that entries are readable after a restart and in other processes: a cache that meets a
+    /// dictionary it does not know loads it from the entry's tier. An entry whose dictionary is gone is a counted miss.
+    /// While it is in use it is stored again, with the first value after ten minutes and after 10,000 values; it expires
+    /// after the longest life of the region's entries, and not before 30 days nor later than a year.
+    ///
+    /// A region takes over the first dictionary that is found in a tier, and compresses with it at once; when it has
+    /// samples of its own, it keeps it unless a new one is better by 5 %.
     ///
     /// Opening the region again keeps the dictionary and the options of the first opening.
     ///
@@ -307,7 +310,8 @@ where
     /// When it returns, in success or failure, no read gives the removed value.
     ///
     /// # Errors
-    /// The first tier's failure if no tier confirmed; [`Closed`](ErrorKind::Closed) after shutdown.
+    /// The first tier's failure if no tier confirmed, or as the [policy](crate::composition::WritePolicy) says: with
+    /// `require_all`, if not every one did. [`Closed`](ErrorKind::Closed) after shutdown.
     pub async fn remove<Q>(&self, key: &Q) -> Result<bool>
     where
         K: Borrow<Q>,

@@ -126,9 +126,9 @@ impl Store {
         }
         let object: Object = value;
         self.check(&object).await.map_err(|error| error.for_key(key))?;
-        let began = Began::now(&self.engine.runtime);
-        let result = self.engine.set(key, object, &self.ty, self.life(ttl)).await;
-        self.tend_dictionary();
+        let (began, life) = (Began::now(&self.engine.runtime), self.life(ttl));
+        let result = self.engine.set(key, object, &self.ty, life).await;
+        self.tend_dictionary(&life);
         self.shared.meter.wrote(result.is_ok(), began, &self.engine.runtime);
         result
     }
@@ -216,7 +216,7 @@ impl Store {
                     tiers: Vec::new(),
                 };
                 self.engine.fill(refill).await;
-                self.tend_dictionary();
+                self.tend_dictionary(meta);
             }
             // Only now: until the topmost tier has the value, whoever asks finds the landed flight.
             drop(lead);
@@ -224,11 +224,12 @@ impl Store {
         }
     }
 
-    /// After a write: what is to be done about the region's dictionary.
-    fn tend_dictionary(&self) {
+    /// After a write of an entry with this life: what is to be done about the region's dictionary.
+    #[cfg_attr(not(feature = "zstd"), expect(clippy::unused_self, reason = "there are no dictionaries"))]
+    fn tend_dictionary(&self, #[cfg_attr(not(feature = "zstd"), expect(unused))] life: &Meta) {
         #[cfg(feature = "zstd")]
         if let Some(dictionary) = self.ty.dictionary() {
-            self.engine.tend_dictionary(dictionary);
+            self.engine.tend_dictionary(dictionary, life);
         }
     }
 

@@ -89,7 +89,7 @@ mod behaviour {
                 }
                 write_policies {
                     each_policy_with_each_state_of_three_tiers
-                    a_removal_succeeds_where_one_tier_confirms
+                    a_removal_succeeds_by_the_word_that_counts_for_a_set
                 }
                 recovery {
                     what_a_lower_tier_did_not_confirm_is_made_good_under_every_write_policy

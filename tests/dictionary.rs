@@ -3,6 +3,11 @@
 
 #[path = "dictionary/given.rs"]
 mod given;
+#[path = "dictionary/lasting.rs"]
+mod lasting;
+#[cfg(feature = "disk")]
+#[path = "dictionary/process.rs"]
+mod process;
 #[path = "dictionary/region.rs"]
 mod region;
 #[path = "dictionary/stored.rs"]

@@ -10,12 +10,18 @@ mod clears;
 mod cluster;
 #[path = "redis/connections.rs"]
 mod connections;
+#[path = "redis/dictionaries.rs"]
+mod dictionaries;
+#[path = "redis/eviction.rs"]
+mod eviction;
 #[path = "redis/lives.rs"]
 mod lives;
 #[path = "redis/order.rs"]
 mod order;
 #[path = "redis/plain.rs"]
 mod plain;
+#[path = "redis/reconnects.rs"]
+mod reconnects;
 #[path = "redis/secrets.rs"]
 mod secrets;
 #[path = "redis/support.rs"]

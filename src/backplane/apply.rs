@@ -36,6 +36,10 @@ impl Engine {
                 self.order.clears.record(&scope, note.stamp);
                 self.flights.detach_scope(&scope);
                 drop(busy);
+                #[cfg(feature = "zstd")]
+                if scope == Scope::All {
+                    self.codecs.dictionaries().forgotten();
+                }
             }
             Action::Clear(_) | Action::Resync => self.drop_unshared(link, DropCause::Resync),
         }

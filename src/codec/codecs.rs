@@ -157,7 +157,7 @@ impl Codecs {
             let copies = vec![encoded.clone(); copies];
             (encoded, copies)
         };
-        let limit = self.encode_limit(backend.value_format().id(), backend.compressor().id());
+        let limit = self.encode_limit(backend.value_format(), backend.compressor());
         if let Some(measured) = in_place(&value, &*ty, limit) {
             let (format, compressor, place) =
                 (backend.value_format(), backend.compressor(), &self.counters.inline);
@@ -180,7 +180,7 @@ impl Codecs {
         backend: &dyn Backend,
     ) -> Option<Encoded> {
         let (format, compressor) = (backend.value_format(), backend.compressor());
-        let limit = self.encode_limit(format.id(), compressor.id());
+        let limit = self.encode_limit(format, compressor);
         let measured = in_place(value, ty, limit)?;
         self.encode_counted(value, ty, format, compressor, &self.counters.inline, measured).ok()
     }
@@ -230,7 +230,8 @@ impl Codecs {
     }
 
     fn decode_limit(&self, header: &Header) -> Limit {
-        self.limit(Way::Decode, header.format, header.compressor, self.options.inline_decode, FIRST)
+        let job = Job { way: Way::Decode, format: header.format, compressor: header.compressor, level: 0 };
+        self.limit(job, self.options.inline_decode, FIRST)
     }
 
     /// Whether `value` reads back from what `backend` would store: see [`ValueType::check`]. In place if it is small,
@@ -317,27 +318,21 @@ impl Codecs {
         &self.options
     }
 
-    fn encode_limit(&self, format: u8, compressor: u8) -> Limit {
+    fn encode_limit(&self, format: &dyn Format, compressor: &dyn Compressor) -> Limit {
         let options = &self.options;
-        let (fixed, first) = match compressor {
+        let (fixed, first) = match compressor.id() {
             0 => (options.inline_encode, FIRST),
             _ => (options.inline_compress, FIRST_COMPRESS),
         };
-        let mut limit = self.limit(Way::Encode, format, compressor, fixed, first);
+        let level = i8::try_from(compressor.level()).unwrap_or(i8::MAX);
+        let job = Job { way: Way::Encode, format: format.id(), compressor: compressor.id(), level };
+        let mut limit = self.limit(job, fixed, first);
         limit.bytes = limit.bytes.min(options.inline_encode.unwrap_or(usize::MAX));
         limit
     }
 
     /// The limit that is `fixed`, else the measured one, which begins at `first`.
-    pub(super) fn limit(
-        &self,
-        way: Way,
-        format: u8,
-        compressor: u8,
-        fixed: Option<usize>,
-        first: usize,
-    ) -> Limit {
-        let job = Job { way, format, compressor };
+    pub(super) fn limit(&self, job: Job, fixed: Option<usize>, first: usize) -> Limit {
         match fixed {
             Some(bytes) => Limit { bytes, measured: None },
             None => Limit { bytes: self.pace.limit(job, first), measured: Some(job) },

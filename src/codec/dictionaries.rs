@@ -8,7 +8,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::dictionary::ZstdDictionary;
-use super::training::{DictionaryInspection, DictionaryOptions, RegionDictionary};
+use super::dictionary_options::{DictionaryInspection, DictionaryOptions};
+use super::training::RegionDictionary;
 use crate::runtime::Instant;
 
 /// Ids that are remembered as not to be had, at most.

@@ -50,12 +50,16 @@ mod compressor;
 mod dictionaries;
 #[cfg(feature = "zstd")]
 mod dictionary;
+#[cfg(feature = "zstd")]
+mod dictionary_options;
 mod format;
 pub mod frame;
 mod guard;
 mod options;
 mod pace;
 mod pool;
+#[cfg(feature = "zstd")]
+mod publishing;
 #[cfg(feature = "rkyv_format")]
 mod rkyv;
 #[cfg(feature = "ron")]
@@ -86,6 +90,8 @@ pub(crate) use dictionaries::Dictionaries;
 pub(crate) use dictionary::MAX_DICTIONARY;
 #[cfg(feature = "zstd")]
 pub use dictionary::{ZstdDictionary, ZstdDictionaryCompressor};
+#[cfg(feature = "zstd")]
+pub use dictionary_options::{DictionaryInspection, DictionaryOptions, DictionaryState};
 pub(crate) use format::built_in_format;
 pub use format::{Format, JsonFormat, PostcardFormat, TypedFormat, Visit};
 pub use frame::{Encoded, Header};
@@ -101,7 +107,7 @@ pub use ron::RonFormat;
 pub(crate) use scratch::Scratch;
 pub use stats::CodecStats;
 #[cfg(feature = "zstd")]
-pub use training::{DictionaryInspection, DictionaryOptions, DictionaryState, RegionDictionary};
+pub use training::RegionDictionary;
 pub(crate) use typed::{Typed, Weigher};
 pub use typed::{ValueType, value_type};
 pub(crate) use varint::{Reader, put_varint};

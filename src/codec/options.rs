@@ -82,8 +82,8 @@ impl CodecOptions {
     /// How long encoding or decoding a value may be expected to keep the caller's task busy; what would take longer
     /// goes to the pool. Default: 30 µs.
     ///
-    /// What to expect is measured while the cache works, for each format and compressor, encoding and decoding apart,
-    /// in nanoseconds per byte. Values of up to 1 KiB are always coded in place, those above 256 KiB always on the pool;
+    /// What to expect is measured while the cache works, for each format and compressor (and each of its levels),
+    /// encoding and decoding apart, in nanoseconds per byte. Values of up to 1 KiB are always coded in place, those above 256 KiB always on the pool;
     /// until enough was measured (and on a clock that stands still, a simulator's for example) the limit is 16 KiB, and
     /// 4 KiB where values are compressed too. [`Inspection::codec_rates`](crate::Inspection::codec_rates) shows what
     /// was measured. The limits below are fixed where they are set, and nothing is measured for them.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::runtime::Instant;
 
-/// Combinations of format, compressor and direction that are told apart; more of them keep to the first limits.
+/// Combinations of format, compressor, level and direction that are told apart; more of them keep to the first limits.
 const SLOTS: usize = 32;
 
 /// Up to here work is done in place and not timed: two readings of the clock would cost about as much.
@@ -42,6 +42,8 @@ pub(super) struct Job {
     pub(super) way: Way,
     pub(super) format: u8,
     pub(super) compressor: u8,
+    /// The compressor's level, which makes more of a difference than the compressor. 0 where it packs nothing.
+    pub(super) level: i8,
 }
 
 /// Nanoseconds per byte for each [`Job`], from the latest measurements. Lock-free: a measurement that is lost to
@@ -70,6 +72,8 @@ pub struct CodecRate {
     pub format: u8,
     /// The compressor, by id.
     pub compressor: u8,
+    /// The level that it compresses with; 0 for what is not compressed here.
+    pub level: i32,
     /// Nanoseconds for 1,024 plain bytes.
     pub nanos_per_kib: u64,
     /// Up to how many plain bytes the work is done in the caller's task; `None`: not enough was measured yet.
@@ -116,12 +120,13 @@ impl Pace {
     pub(super) fn rates(&self) -> Vec<CodecRate> {
         let used = self.slots.iter().filter(|slot| slot.job.load(Ordering::Relaxed) != 0);
         used.map(|slot| {
-            let [_, way, format, compressor] = slot.job.load(Ordering::Relaxed).to_be_bytes();
+            let [way, format, compressor, level] = slot.job.load(Ordering::Relaxed).to_be_bytes();
             let (nanos, bytes) = slot.read();
             CodecRate {
-                work: ["encode", "decode", "view"].get(usize::from(way)).copied().unwrap_or("?"),
+                work: ["encode", "decode", "view"].get(usize::from(way) - 1).copied().unwrap_or("?"),
                 format,
                 compressor,
+                level: level.cast_signed().into(),
                 nanos_per_kib: nanos * 1024 / bytes.max(1),
                 inline_limit: self.within((nanos, bytes)),
             }
@@ -139,7 +144,9 @@ impl Pace {
 
     /// The slot of a job, taken if there is a free one.
     fn slot(&self, job: Job) -> Option<&Slot> {
-        let code = u32::from_be_bytes([1, job.way as u8, job.format, job.compressor]);
+        // Never 0.
+        let code =
+            u32::from_be_bytes([1 + job.way as u8, job.format, job.compressor, job.level.cast_unsigned()]);
         self.slots.iter().find(|slot| {
             let found = slot.job.load(Ordering::Relaxed);
             // Taken by another thread meanwhile, perhaps for the same job.
@@ -164,7 +171,7 @@ impl Slot {
 mod tests {
     use super::*;
 
-    const JOB: Job = Job { way: Way::Encode, format: 1, compressor: 2 };
+    const JOB: Job = Job { way: Way::Encode, format: 1, compressor: 2, level: 3 };
 
     fn note(pace: &Pace, bytes: usize, nanos: u64) {
         pace.note(JOB, bytes, Instant::from_nanos(5), Instant::from_nanos(5 + nanos));
@@ -179,6 +186,20 @@ mod tests {
         note(&pace, 8 << 10, 8 << 10);
         assert_eq!(pace.limit(JOB, 77), 30_000);
         assert_eq!(pace.limit(Job { format: 2, ..JOB }, 77), 77, "each format has its own");
+    }
+
+    #[test]
+    fn each_level_of_a_compressor_has_its_own_limit() {
+        let pace = Pace::new(Duration::from_micros(30));
+        let slow = Job { level: -19, ..JOB };
+        (0..4).for_each(|_| note(&pace, 64 << 10, 64 << 10));
+        (0..4).for_each(|_| {
+            pace.note(slow, 64 << 10, Instant::from_nanos(0), Instant::from_nanos(640 << 10));
+        });
+        assert_eq!((pace.limit(JOB, 77), pace.limit(slow, 77)), (30_000, 3_000));
+        let levels: Vec<_> =
+            pace.rates().iter().map(|rate| (rate.work, rate.compressor, rate.level)).collect();
+        assert_eq!(levels, [("encode", 2, 3), ("encode", 2, -19)]);
     }
 
     #[test]
@@ -213,6 +234,15 @@ mod tests {
         (0..40).for_each(|_| note(&pace, 6 << 10, 6 << 10));
         (0..100).for_each(|_| note(&pace, 6 << 10, 200 * (6 << 10)));
         assert_eq!(pace.limit(JOB, 77), SMALL);
+    }
+
+    #[test]
+    fn what_has_become_fast_again_is_followed() {
+        let pace = Pace::new(Duration::from_micros(30));
+        (0..40).for_each(|_| note(&pace, 6 << 10, 200 * (6 << 10)));
+        assert_eq!(pace.limit(JOB, 77), SMALL);
+        (0..400).for_each(|_| note(&pace, 6 << 10, 6 << 10));
+        assert!(pace.limit(JOB, 77) > 25_000, "{}", pace.limit(JOB, 77));
     }
 
     #[test]

@@ -4,13 +4,17 @@
 use std::fmt;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
 use super::compressor::Compressor;
-use super::dictionary::{MAX_DICTIONARY, MIN_SIZE, ZstdDictionary};
+use super::dictionary::{MIN_SIZE, ZstdDictionary};
+use super::dictionary_options::{DictionaryInspection, DictionaryOptions, DictionaryState};
+use super::publishing::Publishing;
 use super::zstd::ZstdCompressor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::value::Timestamp;
 
 /// Values above this size are not sampled: a dictionary gives them little.
 const LARGEST_SAMPLE: usize = 16 << 10;
@@ -18,117 +22,12 @@ const LARGEST_SAMPLE: usize = 16 << 10;
 /// After so many values the ratio is looked at.
 const WINDOW: u64 = 1_000;
 
-/// After so many values a dictionary is stored again, so that a store that evicts the oldest keeps it.
-const REPUBLISH: u64 = 10_000;
-
 /// A new dictionary must save this part of the bytes more than what there is, in percent.
 const GAIN: u64 = 5;
 
 /// After a training in vain so many values pass before sampling begins again: doubled each time, up to the second.
 const REST: u64 = 10_000;
 const LONGEST_REST: u64 = 1 << 20;
-
-/// How a region trains its dictionary: see [`RegionBuilder::dictionary`](crate::RegionBuilder::dictionary).
-#[derive(Debug, Clone)]
-pub struct DictionaryOptions {
-    size: usize,
-    samples: usize,
-    drift: f64,
-    pub(super) start: Option<ZstdDictionary>,
-}
-
-impl Default for DictionaryOptions {
-    fn default() -> Self {
-        Self { size: 16 << 10, samples: 512 << 10, drift: 1.5, start: None }
-    }
-}
-
-impl DictionaryOptions {
-    /// The largest dictionary in bytes. Default: 16 KiB.
-    #[must_use]
-    pub fn size(mut self, bytes: usize) -> Self {
-        self.size = bytes;
-        self
-    }
-
-    /// How many bytes of values (of up to 16 KiB each) are sampled for a training; they are kept until it is over.
-    /// About thirty times the dictionary's size is right. Default: 512 KiB.
-    #[must_use]
-    pub fn samples(mut self, bytes: usize) -> Self {
-        self.samples = bytes;
-        self
-    }
-
-    /// By which factor a thousand values must compress worse than at the training for a new one to be tried. Default:
-    /// 1.5.
-    #[must_use]
-    pub fn drift(mut self, factor: f64) -> Self {
-        self.drift = factor;
-        self
-    }
-
-    /// The dictionary to begin with: one trained earlier, or made by hand. It is stored in the tiers right after the
-    /// region's first write. Default: none, so the region's first values are compressed without.
-    #[must_use]
-    pub fn start_with(mut self, dictionary: &ZstdDictionary) -> Self {
-        self.start = Some(dictionary.clone());
-        self
-    }
-
-    /// # Errors
-    /// [`ErrorKind::Config`], naming what cannot work.
-    pub(crate) fn validate(&self) -> Result<()> {
-        let config = |message: &str| Err(Error::new(ErrorKind::Config, message));
-        if !(256..=MAX_DICTIONARY).contains(&self.size) {
-            return config("a dictionary's size must be 256 bytes to 1 MiB");
-        }
-        if self.samples < self.size {
-            return config("a dictionary needs more bytes of samples than it has itself");
-        }
-        if self.drift.is_nan() || self.drift < 1.0 {
-            return config("a dictionary's drift is a factor of at least 1");
-        }
-        Ok(())
-    }
-}
-
-/// What a region does about its dictionary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[non_exhaustive]
-pub enum DictionaryState {
-    /// It takes samples.
-    Sampling,
-    /// It has enough samples; the training begins with the region's next write.
-    Due,
-    /// A dictionary is being trained.
-    Training,
-    /// It watches the ratio, or waits a while after a training in vain.
-    Watching,
-}
-
-/// How a region's dictionary stands.
-#[derive(Debug, Clone, serde::Serialize)]
-#[non_exhaustive]
-pub struct DictionaryInspection {
-    /// The region, as its keys begin: name and version.
-    pub region: String,
-    /// What it does.
-    pub state: DictionaryState,
-    /// The dictionary in use, by id; 0: none yet.
-    pub dictionary: u32,
-    /// How many dictionaries it has used so far.
-    pub version: u32,
-    /// How many times longer values were than their compressed form when the dictionary was trained, or came into use.
-    pub ratio: f64,
-    /// The same of the last thousand values.
-    pub ratio_now: f64,
-    /// Bytes of samples held.
-    pub sampled: usize,
-    /// Trainings that gave a better dictionary.
-    pub trained: u64,
-    /// Trainings that did not.
-    pub in_vain: u64,
-}
 
 /// The dictionary of one region.
 pub struct RegionDictionary {
@@ -146,8 +45,7 @@ pub struct RegionDictionary {
     /// Values until sampling begins again after a training in vain, and how many it was the last time.
     rest: AtomicU64,
     last_rest: AtomicU64,
-    /// Values until the dictionary is stored again; 0: now.
-    republish: AtomicU64,
+    publishing: Publishing,
     /// The level of the tier that wrote last.
     level: AtomicI32,
     trained: AtomicU64,
@@ -191,7 +89,7 @@ impl RegionDictionary {
             ratio_now: AtomicU64::new(0),
             rest: AtomicU64::new(0),
             last_rest: AtomicU64::new(REST / 2),
-            republish: AtomicU64::new(0),
+            publishing: Publishing::default(),
             level: AtomicI32::new(ZstdCompressor::DEFAULT.level()),
             trained: AtomicU64::new(0),
             in_vain: AtomicU64::new(0),
@@ -286,33 +184,37 @@ impl RegionDictionary {
         self.turn(DictionaryState::Training, DictionaryState::Watching);
     }
 
-    /// A dictionary that an earlier process trained was found in a tier: used, unless there is one.
-    pub(crate) fn found(&self, dictionary: &ZstdDictionary) {
-        if self.current.load().is_none() && self.turn(DictionaryState::Sampling, DictionaryState::Watching) {
+    /// A dictionary that an earlier process trained was found in a tier, which keeps it for so long (`None`: for ever):
+    /// used, unless there is one. Samples are taken on: whether it still fits is for the training to say.
+    pub(crate) fn found(&self, dictionary: &ZstdDictionary, kept: Option<Duration>) {
+        if self.state() == DictionaryState::Sampling && self.current.load().is_none() {
+            // Not stored for less long than it was.
+            self.publishing.wanted_for(kept);
             self.use_next(dictionary.clone(), None);
-            *self.samples() = Samples::default();
         }
     }
 
-    /// The dictionary in use, if it is time to store it in the tiers.
-    pub(crate) fn to_publish(&self) -> Option<ZstdDictionary> {
-        let current = self.current()?;
-        let due = self.republish.compare_exchange(0, REPUBLISH, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        due.then_some(current)
+    /// The region has written a value that is kept for so long; `None`: for ever.
+    pub(crate) fn written_for(&self, kept: Option<Duration>) {
+        self.publishing.wanted_for(kept);
     }
 
-    /// Whether it may be time to store the dictionary.
-    pub(crate) fn is_unpublished(&self) -> bool {
-        self.republish.load(Ordering::Relaxed) == 0 && self.current.load().is_some()
+    /// The dictionary in use, if it is time to store it in the tiers, and for how long.
+    pub(crate) fn to_publish(&self, now: Timestamp) -> Option<(ZstdDictionary, Duration)> {
+        if !self.publishing.is_due(now) {
+            return None;
+        }
+        let current = self.current()?;
+        Some((current, self.publishing.take(now)?))
+    }
+
+    /// For how long a dictionary is to be stored that is stored now.
+    pub(crate) fn publish(&self, now: Timestamp) -> Duration {
+        self.publishing.begin(now)
     }
 
     pub(super) fn unpublished(&self) {
-        self.republish.store(0, Ordering::Relaxed);
-    }
-
-    /// It has just been stored.
-    pub(crate) fn published(&self) {
-        self.republish.store(REPUBLISH, Ordering::Relaxed);
+        self.publishing.forget();
     }
 
     fn use_next(&self, dictionary: ZstdDictionary, ratio: Option<f64>) {
@@ -349,7 +251,7 @@ impl RegionDictionary {
             self.turn(DictionaryState::Watching, DictionaryState::Sampling);
         }
         let Some(current) = current else { return };
-        let _ = self.republish.fetch_update(Ordering::Relaxed, Ordering::Relaxed, resting);
+        self.publishing.value();
         let plain = self.plain.fetch_add(plain as u64, Ordering::Relaxed) + plain as u64;
         let packed = self.packed.fetch_add(packed as u64, Ordering::Relaxed) + packed as u64;
         if self.values.fetch_add(1, Ordering::Relaxed) + 1 != WINDOW {

@@ -6,7 +6,7 @@ use super::Codecs;
 use super::coding::{check_size, contained, unpack};
 use super::frame::Header;
 use super::options::RKYV;
-use super::pace::{SMALL, Way};
+use super::pace::{Job, SMALL, Way};
 use super::rkyv::ALIGNMENT;
 use super::stats::add;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,8 +28,8 @@ impl Codecs {
         payload: Raw,
         see: impl FnOnce(&[u8]) -> Result<R> + Send + 'static,
     ) -> Result<R> {
-        let limit =
-            self.limit(Way::View, header.format, header.compressor, self.options().inline_decode, FIRST);
+        let job = Job { way: Way::View, format: header.format, compressor: header.compressor, level: 0 };
+        let limit = self.limit(job, self.options().inline_decode, FIRST);
         let size = header.plain_len.max(payload.len());
         if size <= limit.bytes {
             let measured = limit.measured.filter(|_| size >= SMALL);

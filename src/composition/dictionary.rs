@@ -12,6 +12,7 @@ use crate::backend::Holds;
 use crate::codec::{Encoded, Header, MAX_DICTIONARY, RegionDictionary, ZstdDictionary};
 use crate::error::Result;
 use crate::key::{CacheKey, KeyPart};
+use crate::load::Role;
 use crate::order::Write;
 use crate::tier::Change;
 use crate::value::{Entry, Meta, Payload};
@@ -19,21 +20,18 @@ use crate::value::{Entry, Meta, Payload};
 /// The prefix of the keys that dictionaries are stored under; no region may have this name.
 pub(crate) const PREFIX: &str = "tierkeep-dictionary";
 
-/// How long a stored dictionary lives unless it is stored again, which it is every so many values while it is in use.
-const LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
 impl Engine {
-    /// After a write: begins a training that is due, and stores the dictionary where it is time. Waits for neither.
-    pub(crate) fn tend_dictionary(self: &Arc<Self>, region: &Arc<RegionDictionary>) {
+    /// After a write of an entry with this life: begins a training that is due, and stores the dictionary where it is
+    /// time. Waits for neither.
+    pub(crate) fn tend_dictionary(self: &Arc<Self>, region: &Arc<RegionDictionary>, life: &Meta) {
+        region.written_for(life.kept_until().map(|until| until.since(life.created)));
         if region.is_due() {
             self.train(region);
-        } else if region.is_unpublished()
-            && let Some(dictionary) = region.to_publish()
-        {
+        } else if let Some((dictionary, kept)) = region.to_publish(self.runtime.wall()) {
             let engine = Arc::downgrade(self);
             self.runtime.spawn(async move {
                 if let Some(engine) = engine.upgrade() {
-                    engine.publish(&dictionary).await;
+                    engine.publish(&dictionary, kept).await;
                 }
             });
         }
@@ -59,8 +57,8 @@ impl Engine {
                 (Ok(Ok(Some(trained))), Some(engine)) => {
                     dictionaries.add(&trained.dictionary);
                     // Before the first entry is written with it: who finds the entry finds the dictionary.
-                    region.published();
-                    engine.publish(&trained.dictionary).await;
+                    let kept = region.publish(engine.runtime.wall());
+                    engine.publish(&trained.dictionary, kept).await;
                     region.adopt(trained);
                 }
                 // Nothing better, nothing in common, or a panic in the trainer.
@@ -69,14 +67,14 @@ impl Engine {
         });
     }
 
-    /// Stores a dictionary in every tier that uses it. One that fails to take it may have to forget its entries after a restart.
-    async fn publish(&self, dictionary: &ZstdDictionary) {
+    /// Stores a dictionary in every tier that uses it. A tier that does not take it is repaired like any other.
+    async fn publish(&self, dictionary: &ZstdDictionary, kept: Duration) {
         if self.check_open().is_err() {
             return;
         }
         let route = self.route.load_full();
         let now = self.runtime.wall();
-        let expire = Some(now.after(LIFE));
+        let expire = Some(now.after(kept));
         let frame = |write: &Write| {
             let meta = Meta { stamp: write.stamp, created: now, expire, ..Meta::default() };
             (Encoded::raw(dictionary.as_bytes()).seal(&write.key, &meta), meta)
@@ -109,40 +107,71 @@ impl Engine {
         {
             return;
         }
-        if dictionaries.is_wanted(id, self.runtime.now()) {
-            match self.load_dictionary(tier, id).await {
-                Ok(Some(dictionary)) => {
-                    dictionaries.add(&dictionary);
-                    dictionaries.loaded.fetch_add(1, Ordering::Relaxed);
-                    if let Some(region) = region {
-                        region.found(&dictionary);
-                    }
-                    return;
-                }
-                // A tier that cannot answer now may have it.
-                Err(_) => {}
-                Ok(None) => dictionaries.is_missing(id, self.runtime.now()),
+        let (key, mut over) = (key(id), false);
+        while !dictionaries.knows(id) {
+            if over || !dictionaries.is_wanted(id, self.runtime.now()) {
+                dictionaries.unknown.fetch_add(1, Ordering::Relaxed);
+                return;
             }
+            // Those who come together after a start all lack it: one of them loads it. What lands says that this is over,
+            // well or not: a tier that failed is not asked once by each.
+            over = match self.flights.enter(&key) {
+                Role::Lead(lead) => {
+                    if !dictionaries.knows(id) {
+                        self.look_for_dictionary(tier, &key, id, region).await;
+                    }
+                    lead.land(Ok((Arc::new(()), Meta::default())));
+                    true
+                }
+                Role::Join(flight) => flight.wait().await.is_some(),
+            };
         }
-        dictionaries.unknown.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The dictionary with this id in a tier. What is not one, or another one, is as good as none.
-    async fn load_dictionary(&self, tier: &RouteTier, id: u32) -> Result<Option<ZstdDictionary>> {
-        let key = key(id);
-        let Some(entry) = self.fetch(tier, &key).await?? else { return Ok(None) };
-        let held = match self.usable(tier, &key, entry) {
-            Ok(Some(Usable { held: Held::Frame(header, payload), .. })) => (header, payload),
-            _ => return Ok(None),
+    async fn look_for_dictionary(
+        &self,
+        tier: &RouteTier,
+        key: &CacheKey,
+        id: u32,
+        region: Option<&Arc<RegionDictionary>>,
+    ) {
+        let dictionaries = self.codecs.dictionaries();
+        match self.load_dictionary(tier, key, id).await {
+            Ok(Some((dictionary, kept))) => {
+                dictionaries.add(&dictionary);
+                dictionaries.loaded.fetch_add(1, Ordering::Relaxed);
+                if let Some(region) = region {
+                    region.found(&dictionary, kept);
+                }
+            }
+            // A tier that cannot answer now may have it.
+            Err(_) => {}
+            Ok(None) => dictionaries.is_missing(id, self.runtime.now()),
+        }
+    }
+
+    /// The dictionary with this id in a tier, and for how long that still keeps it. What is not one, or another one, is
+    /// as good as none.
+    async fn load_dictionary(
+        &self,
+        tier: &RouteTier,
+        key: &CacheKey,
+        id: u32,
+    ) -> Result<Option<(ZstdDictionary, Option<Duration>)>> {
+        let Some(entry) = self.fetch(tier, key).await?? else { return Ok(None) };
+        let Ok(Some(Usable { meta, now, held: Held::Frame(header, payload) })) =
+            self.usable(tier, key, entry)
+        else {
+            return Ok(None);
         };
-        let (header, payload) = held;
         if header.compressor != 0 || payload.len() > MAX_DICTIONARY {
             return Ok(None);
         }
+        let kept = meta.kept_until().map(|until| until.since(now));
         // Digesting it takes a while.
         let digest = move || header.verify(&payload).and_then(|()| ZstdDictionary::new(payload));
         let dictionary = self.codecs.run(digest).await?;
-        Ok(dictionary.ok().filter(|dictionary| dictionary.id() == id))
+        Ok(dictionary.ok().filter(|dictionary| dictionary.id() == id).map(|dictionary| (dictionary, kept)))
     }
 }
 

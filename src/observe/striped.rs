@@ -19,6 +19,8 @@ pub(crate) struct Striped([Stripe; OWN + SHARED]);
 #[repr(align(128))]
 struct Stripe(AtomicU64);
 
+const _: () = assert!(size_of::<Stripe>() == 128 && align_of::<Striped>() == 128);
+
 impl Default for Striped {
     fn default() -> Self {
         Self([const { Stripe(AtomicU64::new(0)) }; OWN + SHARED])

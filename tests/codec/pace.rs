@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tierkeep::codec::{
-    CodecOptions, Codecs, Encoded, Format, PassthroughCompressor, PostcardFormat, Visit, ZstdCompressor,
-    frame, value_type,
+    CodecOptions, Codecs, Compressor, Encoded, Format, PassthroughCompressor, PostcardFormat, Visit,
+    ZstdCompressor, frame, value_type,
 };
 use tierkeep::{Object, Result};
 
@@ -94,6 +94,58 @@ fn the_limit_moves_to_what_fits_the_budget() {
     let rate = &fast.codecs.rates()[0];
     assert_eq!((rate.work, rate.format, rate.compressor), ("encode", 140, 0));
     assert_eq!((rate.nanos_per_kib, rate.inline_limit), (1024, Some(30_000)));
+}
+
+/// A compressor that takes as many nanoseconds per byte as its level says, by the test's clock.
+struct Levelled(i32, Arc<AtomicU64>);
+
+impl Compressor for Levelled {
+    fn id(&self) -> u8 {
+        141
+    }
+
+    fn name(&self) -> &'static str {
+        "levelled"
+    }
+
+    fn level(&self) -> i32 {
+        self.0
+    }
+
+    fn compress(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        self.1.fetch_add(u64::try_from(self.0).unwrap() * plain.len() as u64, Ordering::SeqCst);
+        out.push(0);
+        Ok(())
+    }
+
+    fn decompress(&self, _: &[u8], _: usize) -> Result<Vec<u8>> {
+        unreachable!("nothing is read")
+    }
+}
+
+#[test]
+fn a_compressor_has_a_limit_for_each_level() {
+    let known = Arc::new(Levelled(0, Arc::default()));
+    let (codecs, runtime) = codecs(CodecOptions::default().compressor(known));
+    let in_place = |level: i32, bytes: usize| {
+        let value: Object = Arc::new("x".repeat(bytes));
+        let backend = Arc::new(Coded(PostcardFormat, Levelled(level, Arc::clone(&runtime.1))));
+        let mut encoding = Box::pin(codecs.encode(value, value_type::<String>(), backend));
+        let encoded = encoding.as_mut().now_or_never();
+        let in_place = encoded.is_some();
+        encoded.or_else(|| {
+            runtime.run_one();
+            encoding.now_or_never()
+        });
+        in_place
+    };
+    // Two tiers with the same compressor, one in a hurry and one not, take turns.
+    for _ in 0..4 {
+        in_place(1, 10_000);
+        in_place(20, 10_000);
+    }
+    assert!(in_place(1, 29_000) && !in_place(1, 31_000));
+    assert!(in_place(20, 1_400) && !in_place(20, 1_600));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A process under test: a cache of memory over Redis that does as it is told.
 
 use std::io::{BufRead, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tierkeep::backend::{RedisBackend, RedisDriver};
@@ -10,6 +11,7 @@ use tierkeep::{Cache, MemoryBackend, Region, Tier};
 use tierkeep_smol::SmolRuntime;
 use tierkeep_tokio::TokioRuntime;
 
+use crate::history::{Regions, work};
 use crate::process::{MARK, clock};
 
 #[test]
@@ -105,7 +107,11 @@ async fn serve(runtime: RuntimeHandle, driver: RedisDriver) {
                 }
                 answer("up");
             }
-            "work" => crate::history::work(&runtime, &numbers, number(1), number(2), answer).await,
+            "work" => {
+                let calm = cache.region("calm").no_expiry().build().unwrap();
+                let regions = Regions { busy: numbers.clone(), calm };
+                work(&runtime, Arc::new(regions), number(1), number(2), answer).await;
+            }
             _ => answer("what?"),
         }
     }

@@ -1,24 +1,10 @@
 //! Dictionaries outlive their process in the tiers, and what a store makes of them does no harm.
 
 use tierkeep::codec::{CodecOptions, ZstdDictionary};
-use tierkeep::{Cache, CacheKey, MemoryBackend, Region};
+use tierkeep::{Cache, MemoryBackend, Region};
 use tierkeep_smol::SmolRuntime;
 
-use super::support::{Store, open, other_record, record, small, train, train_with};
-
-/// A store that a cache with a dictionary has written to, and the dictionary's id.
-async fn written() -> (Store, u32, CacheKey) {
-    let store = Store::new();
-    let (cache, region) = open(&store).await;
-    let id = train(&region).await;
-    for n in 0..20 {
-        region.set(&n, record(n)).await.unwrap();
-    }
-    cache.shutdown(std::time::Duration::from_secs(60)).await;
-    let keys = store.dictionaries();
-    assert_eq!(keys.len(), 1);
-    (store, id, keys[0].clone())
-}
+use super::support::{Store, open, other_record, record, small, train, train_with, written};
 
 #[test]
 fn a_later_cache_finds_the_dictionary_in_the_tier() {

@@ -1,7 +1,7 @@
 //! Records that resemble each other, and a store that compresses them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tierkeep::codec::frame::Header;
@@ -49,6 +49,10 @@ pub(crate) struct Store {
     pub(crate) map: MapBackend,
     pub(crate) compressor: Arc<dyn Compressor>,
     pub(crate) reads: Arc<AtomicUsize>,
+    /// Whether it refuses to take dictionaries.
+    pub(crate) refuses: Arc<AtomicBool>,
+    /// Whether other processes write to it too.
+    pub(crate) shared: bool,
 }
 
 impl Store {
@@ -57,7 +61,13 @@ impl Store {
     }
 
     pub(crate) fn with(compressor: impl Compressor) -> Self {
-        Self { map: MapBackend::new(), compressor: Arc::new(compressor), reads: Arc::default() }
+        Self {
+            map: MapBackend::new(),
+            compressor: Arc::new(compressor),
+            reads: Arc::default(),
+            refuses: Arc::default(),
+            shared: false,
+        }
     }
 
     /// A tier that a busy machine does not hurry.
@@ -90,6 +100,9 @@ impl Backend for Store {
     }
 
     async fn write(&self, key: &CacheKey, value: CacheValue<Raw>) -> BackendResult<()> {
+        if key.prefix() == "tierkeep-dictionary" && self.refuses.load(Ordering::SeqCst) {
+            return Err(tierkeep::Error::backend("no room for it"));
+        }
         self.map.write(key, value).await
     }
 
@@ -99,6 +112,10 @@ impl Backend for Store {
 
     fn compressor(&self) -> &dyn Compressor {
         &*self.compressor
+    }
+
+    fn shared(&self) -> bool {
+        self.shared
     }
 }
 
@@ -129,4 +146,18 @@ pub(crate) async fn train_with(region: &Region<String, u64>, record: fn(u64) -> 
         smol::future::yield_now().await;
     }
     panic!("no dictionary came of it: {:?}", region.dictionary());
+}
+
+/// A store that a cache with a dictionary has written to, and the dictionary's id.
+pub(crate) async fn written() -> (Store, u32, CacheKey) {
+    let store = Store::new();
+    let (cache, region) = open(&store).await;
+    let id = train(&region).await;
+    for n in 0..20 {
+        region.set(&n, record(n)).await.unwrap();
+    }
+    cache.shutdown(std::time::Duration::from_secs(60)).await;
+    let keys = store.dictionaries();
+    assert_eq!(keys.len(), 1);
+    (store, id, keys[0].clone())
 }

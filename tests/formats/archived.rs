@@ -6,6 +6,7 @@ use tierkeep::codec::frame::Header;
 use tierkeep::codec::{
     CodecOptions, Compressor, Format, JsonFormat, PassthroughCompressor, RkyvFormat, ZstdCompressor,
 };
+use tierkeep::write_behind::WriteBehind;
 use tierkeep::{
     Backend, BackendResult, Cache, CacheKey, CacheValue, DeleteStatus, MemoryBackend, Raw, Region, Tier,
 };
@@ -128,6 +129,28 @@ fn what_only_a_tier_of_objects_has_is_not_found() {
         assert!(name(&cache, &region).await.is_none());
         region.remove(&1).await.unwrap();
         assert!(name(&cache, &region).await.is_none());
+    });
+}
+
+#[test]
+fn what_waits_to_be_written_behind_is_seen_before_what_is_stored() {
+    smol::block_on(async {
+        let map = MapBackend::new();
+        let behind = WriteBehind::memory().max_delay(std::time::Duration::from_secs(3_600));
+        let tier = coded(map.clone(), PassthroughCompressor).tier().write_behind(behind);
+        let (cache, region) = open(tier, CodecOptions::default()).await;
+        let length = || async { region.read_archived(&1, |archived, _| archived.text.len()).await };
+        for size in [10, 20] {
+            region.set(&1, rich(size)).await.unwrap();
+            assert_eq!(length().await, Some(rich(size).text.len()));
+            assert_eq!(map.is_empty(), size == 10, "one is stored, and one waits");
+            if size == 10 {
+                cache.flush(std::time::Duration::from_secs(60)).await.unwrap();
+            }
+        }
+        region.remove(&1).await.unwrap();
+        assert_eq!((length().await, map.is_empty()), (None, false));
+        cache.shutdown(std::time::Duration::from_secs(60)).await;
     });
 }
 

@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::poll_fn;
+use futures_util::future::{join_all, poll_fn};
+use tierkeep::codec::CodecOptions;
 use tierkeep::composition::WritePolicy;
 use tierkeep::runtime::{ActorState, RestartPolicy};
 use tierkeep::{MemoryBackend, Tier};
@@ -106,6 +107,35 @@ pub(crate) fn a_set_dropped_while_the_tier_above_writes_leaves_nothing_older_bel
             let above = cache.get_from::<String>("high", &key).await.unwrap().map(|hit| hit.into_arc());
             let below = cache.get_from::<String>("memory", &key).await.unwrap().map(|hit| hit.into_arc());
             assert!(below.is_none() || below == above, "{above:?} over {below:?}");
+        });
+    }
+}
+
+#[test]
+pub(crate) fn callers_dropped_while_the_codec_pool_works_leave_nothing_behind() {
+    for polls in 0..10 {
+        under(8, |rt| async move {
+            let (low, memory) = (Gate::new("low"), MemoryBackend::entries(100));
+            // One worker, and everything goes to it.
+            let codec = CodecOptions::default().workers(1).inline_encode(0).inline_decode(0);
+            let (cache, region) = open(builder(&rt).tier(memory.clone()).tier(tier(&low)).codec(codec)).await;
+            put(&region, "k", "v1").await.unwrap();
+            let several = join_all((0..3).map(|_| put(&region, "k", "v2")));
+            dropped_after(polls, several).await;
+            evict(&memory, &region.key("k")).await;
+            dropped_after(polls, join_all((0..3).map(|_| get(&region, "k")))).await;
+            calm(&rt).await;
+            healed(&rt, &cache, "low").await;
+            let codec = cache.inspect().codec;
+            assert_eq!((codec.running, codec.waiting), (0, 0), "after {polls} polls");
+            assert_eq!((codec.inline_encodes, codec.inline_decodes), (0, 0));
+            let read = get(&region, "k").await;
+            assert!(read.as_ref().is_none_or(|value| value == "v1" || value == "v2"), "{read:?}");
+            evict(&memory, &region.key("k")).await;
+            assert_eq!(get(&region, "k").await, read, "the tiers agree");
+            put(&region, "k", "v3").await.unwrap();
+            evict(&memory, &region.key("k")).await;
+            assert_eq!(get(&region, "k").await.unwrap(), "v3", "the worker is free");
         });
     }
 }

@@ -234,6 +234,44 @@ fn a_map_from_a_master_that_is_cut_off_is_not_believed() {
     });
 }
 
+/// What the map and redirections name are reached with TLS too, and with the same user.
+#[cfg(all(feature = "redis-tokio-tls", feature = "redis-smol-tls"))]
+#[test]
+fn a_cluster_with_tls_and_a_user() {
+    use tierkeep::backend::Credentials;
+    let certificates = tierkeep_test_servers::Certificates::new().unwrap();
+    let server = RedisServer::builder().tls(&certificates).user("default", "off");
+    let cluster = RedisCluster::start_with(server.user("app", "on >pass ~* &* +@all")).unwrap();
+    let urls = cluster.urls();
+    assert!(urls[0].starts_with("rediss://"));
+    let build = |driver| {
+        let builder = RedisBackend::builder(driver).cluster(&urls[..1]).namespace("n");
+        let builder = builder.tls_authority(certificates.authority_pem());
+        builder.credentials(Credentials::user("app", "pass")).build().unwrap()
+    };
+    let keys: Vec<_> = (0..200).map(key).collect();
+    let works = async |redis: RedisBackend, runtime: RuntimeHandle| {
+        redis.open(&tierkeep::backend::OpenContext::new(runtime.clone())).await.unwrap();
+        for written in redis.write_entries(entries(&keys, stamp(&runtime, 1))).await {
+            written.unwrap();
+        }
+        let slot = cluster.slot(&format!("n:{}", keys[0])).unwrap();
+        let to = (cluster.owner(slot).unwrap() + 1) % 3;
+        let migration = cluster.begin_migration(slot, to).unwrap();
+        cluster.move_keys(migration, 1000).unwrap();
+        let read = async || redis.read_many(&keys).await.into_iter().all(|read| read.unwrap().is_some());
+        assert!(read().await, "asking");
+        cluster.finish_migration(migration).unwrap();
+        assert!(read().await, "moved");
+        assert_eq!(redis.stats().nodes, 3);
+    };
+    smol::block_on(works(build(RedisDriver::Smol), SmolRuntime::new().into()));
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    tokio.block_on(async {
+        works(build(RedisDriver::Tokio), tierkeep_tokio::TokioRuntime::current().into()).await;
+    });
+}
+
 #[cfg(feature = "backplane")]
 #[test]
 fn a_message_is_published_while_the_master_of_its_channel_is_dead() {

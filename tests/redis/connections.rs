@@ -247,6 +247,101 @@ fn sentinels_lead_to_the_new_master() {
     assert_eq!(read(&redis, &key(2)).as_deref(), Some("b"));
 }
 
+#[cfg(all(feature = "sentinel", feature = "redis-tokio-tls", feature = "redis-smol-tls"))]
+#[test]
+fn sentinels_with_tls_and_a_user_of_their_own() {
+    use tierkeep::backend::OpenContext;
+    use tierkeep_test_servers::{Certificates, RedisSentinel};
+    let certificates = Certificates::new().unwrap();
+    let all_rights = |password| format!("on >{password} ~* &* +@all");
+    let trio = RedisSentinel::start_with(
+        RedisServer::builder().tls(&certificates).user("default", "off").user("app", &all_rights("master")),
+        RedisServer::builder()
+            .tls(&certificates)
+            .user("default", "off")
+            .user("watcher", &all_rights("first")),
+    );
+    let trio = trio.unwrap();
+    let urls = [trio.sentinel().url()];
+    assert!(urls[0].starts_with("rediss://"));
+    let current = Arc::new(Mutex::new("first"));
+    let build = |driver| {
+        let shown = Arc::clone(&current);
+        RedisBackend::builder(driver)
+            .sentinels(&urls, trio.name())
+            .tls_authority(certificates.authority_pem())
+            .credentials(Credentials::user("app", "master"))
+            .sentinel_credentials_from(move || Credentials::user("watcher", *shown.lock().unwrap()))
+            .max_backoff(crate::support::ms(200))
+            .namespace("n")
+    };
+    // The sentinel's own password changes, and it is asked anew after a failover.
+    let redis = works(build(RedisDriver::Smol));
+    trio.sentinel().command(&["ACL", "SETUSER", "watcher", "resetpass", ">second"]).unwrap();
+    *current.lock().unwrap() = "second";
+    trio.fail_over().unwrap();
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    let value = || tierkeep::CacheValue::new(Raw::from_static(b"b"), None, None);
+    smol::block_on(until(&runtime, "following the failover", async || {
+        redis.write(&key(2), value()).await.is_ok()
+    }));
+    assert_eq!(read(&redis, &key(2)).as_deref(), Some("b"));
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    tokio.block_on(async {
+        let redis = build(RedisDriver::Tokio).build().unwrap();
+        let context = OpenContext::new(tierkeep_tokio::TokioRuntime::current().into());
+        redis.open(&context).await.unwrap();
+        assert!(redis.read(&key(2)).await.unwrap().is_some());
+        #[cfg(feature = "backplane")]
+        hears_itself(&redis, &context.runtime).await;
+    });
+    // In the URL, as well; and neither's password opens the other, nor is it told.
+    let in_url = urls[0].replace("://", "://watcher:second@");
+    works(build(RedisDriver::Smol).sentinels([&in_url], trio.name()));
+    let refused = |builder: RedisBuilder| {
+        let redis = builder.build().unwrap();
+        open(&redis, &runtime);
+        let error = smol::block_on(redis.read(&key(1))).unwrap_err();
+        let said = format!("{error:?} {error} {redis:?} {:?}", redis.stats());
+        assert!(!["master", "second", "wrong-one"].iter().any(|secret| said.contains(secret)), "{said}");
+        error
+    };
+    let wrong = build(RedisDriver::Smol).sentinel_credentials(Credentials::user("watcher", "wrong-one"));
+    assert!(refused(wrong).message().contains("uthentication"));
+    let wrong = build(RedisDriver::Smol).credentials(Credentials::user("app", "wrong-one"));
+    assert!(refused(wrong).message().contains("uthentication"));
+    // Signed by nobody that the system knows.
+    let stranger = RedisBackend::builder(RedisDriver::Smol).sentinels([&in_url], trio.name()).namespace("n");
+    refused(stranger.credentials(Credentials::user("app", "master")));
+}
+
+/// A master that takes the connection, and hangs where it is asked whether it is one.
+#[cfg(feature = "sentinel")]
+#[test]
+fn a_master_that_does_not_say_whether_it_is_one_is_given_up_in_time() {
+    use tierkeep_test_servers::{Commands, FaultProxy, Network};
+    let server = RedisServer::start().unwrap();
+    let proxy = FaultProxy::to(server.addr()).unwrap();
+    let sentinel = RedisServer::builder().sentinel().start().unwrap();
+    let port = proxy.addr().port().to_string();
+    sentinel.command(&["SENTINEL", "MONITOR", "m", "127.0.0.1", &port, "1"]).unwrap();
+    let redis = RedisBackend::builder(RedisDriver::Smol).sentinels([sentinel.url()], "m").namespace("n");
+    let limits = |builder: RedisBuilder| {
+        builder.connect_timeout(crate::support::ms(300)).max_backoff(crate::support::ms(300))
+    };
+    let redis = limits(redis).build().unwrap();
+    let runtime = tierkeep::runtime::RuntimeHandle::new(tierkeep_smol::SmolRuntime::new());
+    open(&redis, &runtime);
+    proxy.set(Network::HangAt(Commands::Named("ROLE")));
+    let soon = runtime.now().after(crate::support::ms(10_000));
+    let read = smol::block_on(runtime.deadline(soon, redis.read(&key(1)))).expect("an answer");
+    let error = read.unwrap_err();
+    assert!(error.message().contains("within 300 ms"), "{error}");
+    assert!(proxy.counts().lost_bytes > 0, "it was asked");
+    proxy.set(Network::Healthy);
+    smol::block_on(until(&runtime, "connecting", async || redis.read(&key(1)).await.is_ok()));
+}
+
 #[cfg(all(feature = "sentinel", feature = "backplane"))]
 #[test]
 fn a_dead_sentinel_in_front_keeps_no_backplane_down() {

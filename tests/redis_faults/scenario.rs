@@ -42,7 +42,8 @@ impl<'a> Scenario<'a> {
         let cache = Cache::builder(host.runtime.clone()).tier(MemoryBackend::entries(4)).tier(redis).build();
         let cache = host.block_on(cache).unwrap();
         let load = Arc::new(Load::new(cache, host.runtime.clone()));
-        let tasks = (0..TASKS).map(|_| host.runtime.spawn(Arc::clone(&load).work())).collect();
+        let mut tasks: Vec<_> = (0..TASKS).map(|_| host.runtime.spawn(Arc::clone(&load).work())).collect();
+        tasks.push(host.runtime.spawn(Arc::clone(&load).watch()));
         Self { fault, host, load, tasks, broken: None, during: None, back_after: None }
     }
 
@@ -121,7 +122,9 @@ impl<'a> Scenario<'a> {
                 task.await.expect("no task panics");
             }
         });
-        let inspection = format!("{:?}", self.load.cache.inspect());
+        let (cache, inspection) = (&self.load.cache, self.load.cache.inspect());
+        let json = serde_json::to_string(&(&inspection, cache.health())).unwrap();
+        let inspection = format!("{inspection:?} {json}");
         // What Redis could not be told stays in quarantine, and shutdown says so.
         let healed = self.back_after.is_some();
         let longest = Duration::from_secs(if healed { 10 } else { 1 });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache as QuickCache, DefaultLifecycle};
-use tierkeep::{Cache, CacheKey, Entry, KeyHash, Meta, Payload};
+use tierkeep::{Cache, CacheKey, KeyHash, Object, Packed};
 use tierkeep_benches::clock::Watch;
 use tierkeep_benches::peers::tierkeep as own;
 use tierkeep_benches::values::{Account, Identified, Record};
@@ -27,8 +27,17 @@ pub(crate) const MEASURES: &[Measure] = &[
     },
 ];
 
-/// The same map, key, hash and entry as in a memory tier, alone.
-type Bare = QuickCache<CacheKey, Entry, UnitWeighter, KeyHash>;
+/// The same map, key and hash as in a memory tier, alone.
+type Bare = QuickCache<CacheKey, Slot, UnitWeighter, KeyHash>;
+
+/// What a memory tier keeps of an entry: the value, and a block of stamps that comes along with it.
+#[derive(Clone)]
+struct Slot {
+    object: Object,
+    _stamps: [u64; 4],
+}
+
+const _: () = assert!(size_of::<Slot>() == size_of::<Packed>());
 
 struct Floor {
     runtime: Runtime,
@@ -82,8 +91,7 @@ impl Floor {
                     set.expect("a set in memory");
                 }
                 for id in ids {
-                    let hit = region.get(id).await.expect("it was just set");
-                    bare.insert(region.key(id), entry(T::of(*id), hit.meta()));
+                    bare.insert(region.key(id), Slot { object: Arc::new(T::of(*id)), _stamps: [*id; 4] });
                 }
             }
             let reads: Vec<_> = reads.into_iter().map(|id| (region.key(&id), id)).collect();
@@ -113,9 +121,8 @@ impl Floor {
                 let watch = Watch::start();
                 for _ in 0..operations {
                     let (key, id) = next(reads, &mut bare_at);
-                    let entry = self.bare.get(black_box(key)).expect("a hit");
-                    let Payload::Object(object, _) = &entry.payload else { panic!("stored as an object") };
-                    assert_eq!(object.downcast_ref::<T>().expect("stored as this type").id(), *id);
+                    let slot = self.bare.get(black_box(key)).expect("a hit");
+                    assert_eq!(slot.object.downcast_ref::<T>().expect("stored as this type").id(), *id);
                 }
                 watch.elapsed()
             })
@@ -123,10 +130,6 @@ impl Floor {
         self.runtime.block_on(own::shutdown(&self.cache));
         Comparison::new(name, Unit::Nanos, goal, &sides[0], &sides[1])
     }
-}
-
-fn entry<T: Send + Sync + 'static>(value: T, meta: Meta) -> Entry {
-    Entry::new(Payload::Object(Arc::new(value), 0), meta)
 }
 
 /// The next read, round and round; their number is a power of two.

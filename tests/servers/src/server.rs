@@ -79,8 +79,8 @@ impl RedisServerBuilder {
         self.config("cluster-enabled yes").config("cluster-node-timeout 5000")
     }
 
-    /// Is a sentinel.
-    pub(crate) fn sentinel(mut self) -> Self {
+    /// Is a sentinel, which watches what it is told to with `SENTINEL MONITOR`.
+    pub fn sentinel(mut self) -> Self {
         self.sentinel = true;
         self
     }
@@ -124,7 +124,7 @@ impl RedisServerBuilder {
             let (certificate, key, authority) = (tls.certificate(), tls.key(), tls.authority());
             let _ = writeln!(
                 text,
-                "tls-port {port}\ntls-auth-clients no\ntls-cert-file {}",
+                "tls-port {port}\ntls-auth-clients no\ntls-replication yes\ntls-cluster yes\ntls-cert-file {}",
                 certificate.display()
             );
             let _ =
