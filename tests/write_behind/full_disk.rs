@@ -69,6 +69,7 @@ fn child_fills_its_disk() {
         _ => Overload::WriteThrough,
     };
     let acknowledged = on_tokio(async {
+        let runtime = RuntimeHandle::new(TokioRuntime::current());
         let (cache, blobs) = cache(&directory, overload).await;
         blobs.set(&0, blob(0)).await.unwrap();
         let before = getrlimit(Resource::Fsize);
@@ -79,7 +80,7 @@ fn child_fills_its_disk() {
             let (writer, id) = (blobs.clone(), acknowledged);
             let set = tokio::spawn(async move { writer.set(&id, blob(id)).await });
             while !set.is_finished() && queue(&cache).journal.unwrap().failing.is_none() {
-                tokio::time::sleep(ms(1)).await;
+                runtime.sleep(ms(1)).await;
             }
             if set.is_finished() || overload == Overload::Reject {
                 match set.await.unwrap() {
@@ -97,7 +98,7 @@ fn child_fills_its_disk() {
                 }
             }
             // Longer than it may wait for room in the queue: it is no room there that it waits for.
-            tokio::time::sleep(ms(1_000)).await;
+            runtime.sleep(ms(1_000)).await;
             assert!(!set.is_finished(), "it is acknowledged once it is written");
             setrlimit(Resource::Fsize, before).unwrap();
             set.await.unwrap().unwrap();
@@ -107,7 +108,7 @@ fn child_fills_its_disk() {
         assert!((2..200).contains(&acknowledged), "the limit was never met");
         setrlimit(Resource::Fsize, before).unwrap();
         while queue(&cache).journal.unwrap().failing.is_some() {
-            tokio::time::sleep(ms(1)).await;
+            runtime.sleep(ms(1)).await;
         }
         blobs.set(&acknowledged, blob(acknowledged)).await.unwrap();
         let acknowledged = acknowledged + 1;
