@@ -8,7 +8,7 @@ use tierkeep_smol::SmolRuntime;
 
 use crate::support::{SERVER, builder, namespace};
 
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(60);
 
 /// What a process of its own has: a connection, a cache, a region.
 async fn process(namespace: &str) -> (Cache, Region<String, u32>) {

@@ -127,7 +127,7 @@ impl<'a> Scenario<'a> {
         let inspection = format!("{inspection:?} {json}");
         // What Redis could not be told stays in quarantine, and shutdown says so.
         let healed = self.back_after.is_some();
-        let longest = Duration::from_secs(if healed { 10 } else { 1 });
+        let longest = Duration::from_secs(if healed { 300 } else { 1 });
         let shutdown = self.host.block_on(self.load.cache.shutdown(longest));
         let counts = self.load.tally.counts();
         let violations = self.load.violations.lock().unwrap();

@@ -131,7 +131,8 @@ pub(crate) async fn run(runtime: &RuntimeHandle, shape: Shape, rounds: usize) ->
         took: (worked.since(began), runtime.now().since(worked)),
         fills: inspection.tiers.iter().map(|tier| tier.writes.fills).sum(),
     };
-    let shutdown = world.cache.shutdown(Duration::from_secs(10)).await;
+    // A busy disk may take long to sync.
+    let shutdown = world.cache.shutdown(Duration::from_secs(300)).await;
     assert!(shutdown.clean, "{shutdown:?}");
     println!("{} {shape:?}: shut down in {:?}", runtime.name(), shutdown.elapsed);
     report

@@ -102,8 +102,8 @@ fn survives(what: &str) {
                     (worst, bound) = (worst.max(lost), bound.max(most));
                 }
             }
-            cache.flush(Duration::from_secs(30)).await.unwrap();
-            assert!(cache.shutdown(Duration::from_secs(30)).await.clean);
+            cache.flush(Duration::from_secs(300)).await.unwrap();
+            assert!(cache.shutdown(Duration::from_secs(300)).await.clean);
         });
         // And it is in the store itself, without the queue.
         on_tokio(async {
@@ -111,7 +111,7 @@ fn survives(what: &str) {
             let lost = expected.check(&region(&cache), killed).await;
             assert!(interval.is_some() || lost.is_none(), "round {round}: it is not in the store");
             expected.settle(&region(&cache)).await;
-            cache.shutdown(Duration::from_secs(30)).await;
+            cache.shutdown(Duration::from_secs(300)).await;
         });
     }
     assert!(

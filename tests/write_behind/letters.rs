@@ -88,7 +88,7 @@ fn letters_in_a_file_are_read_back_and_redriven() {
             let expected = if id == 7 { Redriven::Superseded } else { Redriven::Queued };
             assert_eq!(redriven, expected, "{letter:?}");
         }
-        cache.flush(Duration::from_secs(30)).await.unwrap();
+        cache.flush(Duration::from_secs(300)).await.unwrap();
         assert_eq!(numbers.get(&7).await.map(|hit| *hit), Some(7_777));
         assert_eq!(numbers.get(&299).await.map(|hit| *hit), Some(2_990));
         // The one that was queued when the first cache was shut down is there, too.

@@ -42,8 +42,8 @@ fn a_store_that_is_down_does_not_block_the_start_and_pending_values_show_at_once
         numbers.set(&7, 777).await.unwrap();
         assert_eq!(cache.inspect().tiers[1].write_behind.as_ref().unwrap().queued, 100);
         server.restart().unwrap();
-        cache.flush(Duration::from_secs(60)).await.unwrap();
-        assert!(cache.shutdown(Duration::from_secs(10)).await.clean);
+        cache.flush(Duration::from_secs(300)).await.unwrap();
+        assert!(cache.shutdown(Duration::from_secs(300)).await.clean);
     });
     // It is in the store, without the journal.
     on_tokio(async {
