@@ -310,7 +310,8 @@ where
     /// When it returns, in success or failure, no read gives the removed value.
     ///
     /// # Errors
-    /// The first tier's failure if no tier confirmed; [`Closed`](ErrorKind::Closed) after shutdown.
+    /// The first tier's failure if no tier confirmed, or as the [policy](crate::composition::WritePolicy) says: with
+    /// `require_all`, if not every one did. [`Closed`](ErrorKind::Closed) after shutdown.
     pub async fn remove<Q>(&self, key: &Q) -> Result<bool>
     where
         K: Borrow<Q>,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tierkeep::{Cache, CacheKey, MemoryBackend, Region};
+use tierkeep::{Cache, CacheKey, MemoryBackend, Region, Tier};
 use tierkeep_sim::MapBackend;
 use tierkeep_tokio::TokioRuntime;
 use tokio::runtime::Runtime;
@@ -51,7 +51,8 @@ fn over_bytes(runtime: &Runtime, entries: usize, store: MapBackend) -> Cache {
     runtime.block_on(async {
         Cache::builder(TokioRuntime::current())
             .tier(MemoryBackend::entries(entries))
-            .tier(store)
+            // However busy the machine is, each answer comes in time.
+            .tier(Tier::new(store).read_deadline(TTL).write_deadline(TTL))
             .build()
             .await
             .unwrap()

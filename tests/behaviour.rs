@@ -20,6 +20,8 @@ mod behaviour {
     mod keys;
     mod lifecycle;
     mod read_policies;
+    mod recovery;
+    mod room;
     mod store;
     mod world;
     mod write_behind;
@@ -87,7 +89,16 @@ mod behaviour {
                 }
                 write_policies {
                     each_policy_with_each_state_of_three_tiers
-                    a_removal_succeeds_where_one_tier_confirms
+                    a_removal_succeeds_by_the_word_that_counts_for_a_set
+                }
+                recovery {
+                    what_a_lower_tier_did_not_confirm_is_made_good_under_every_write_policy
+                }
+                room {
+                    who_waits_for_room_is_told_of_a_lighter_value
+                    who_waits_for_room_is_passed_by_nobody
+                    who_leaves_the_line_for_room_hands_the_turn_on
+                    who_is_not_polled_holds_the_line_up_no_longer_than_it_would_wait
                 }
                 write_behind {
                     a_write_is_acknowledged_before_the_store_has_it

@@ -13,7 +13,7 @@ use tierkeep::{
     DeleteStatus, ErrorKind, KeyPart, MemoryBackend, Raw, Timestamp, async_trait,
 };
 use tierkeep_sim::{MapBackend, Sim};
-use tierkeep_smol::SmolRuntime;
+use tierkeep_tokio::TokioRuntime;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct User {
@@ -27,6 +27,12 @@ fn ada() -> User {
 
 fn key(id: u32) -> CacheKey {
     CacheKey::new("user", 1, [KeyPart::new("id", Some(id.to_string()))])
+}
+
+/// On a clock that moves only while there is nothing to do: no deadline passes because the machine is busy.
+fn at_leisure<F: Future>(future: F) -> F::Output {
+    let mut tokio = tokio::runtime::Builder::new_current_thread();
+    tokio.enable_time().start_paused(true).build().unwrap().block_on(future)
 }
 
 /// A value that never expires.
@@ -47,7 +53,7 @@ async fn keeps_a_user(backend: &(impl CacheBackend + ?Sized)) {
 
 #[test]
 fn every_backend_has_the_typed_calls_also_behind_pointers() {
-    smol::block_on(async {
+    at_leisure(async {
         keeps_a_user(&MapBackend::new()).await;
         keeps_a_user(&MemoryBackend::bytes(1 << 20)).await;
         let borrowed: &dyn Backend = &MapBackend::new();
@@ -63,9 +69,9 @@ fn every_backend_has_the_typed_calls_also_behind_pointers() {
 
 #[test]
 fn a_backend_behind_a_pointer_is_a_tier_as_it_would_be_by_itself() {
-    smol::block_on(async {
+    at_leisure(async {
         let memory: Arc<dyn Backend> = Arc::new(MemoryBackend::entries(10).label("pointed at"));
-        let cache = Cache::builder(SmolRuntime::new()).tier(Arc::clone(&memory)).build().await.unwrap();
+        let cache = Cache::builder(TokioRuntime::current()).tier(Arc::clone(&memory)).build().await.unwrap();
         cache.set::<User>(&key(1), ada(), None).await.unwrap();
         let hit = cache.get::<User>(&key(1)).await.unwrap();
         assert_eq!(hit.tier().unwrap().as_str(), "pointed at");
@@ -102,10 +108,10 @@ impl Backend for Zipped {
 
 #[test]
 fn a_cache_and_the_backend_by_itself_read_each_others_entries() {
-    smol::block_on(async {
+    at_leisure(async {
         let map = MapBackend::new();
         let zipped = Arc::new(Zipped(map.clone(), GzipCompressor::default().with_min_size(0)));
-        let cache = Cache::builder(SmolRuntime::new()).tier(Arc::clone(&zipped)).build().await.unwrap();
+        let cache = Cache::builder(TokioRuntime::current()).tier(Arc::clone(&zipped)).build().await.unwrap();
         let user = User { name: "x".repeat(1000), ..ada() };
 
         cache.set::<User>(&key(1), user.clone(), None).await.unwrap();
@@ -137,7 +143,7 @@ impl GetUser for MapBackend {
 
 #[test]
 fn stamps_are_kept_to_the_millisecond_and_never_judged() {
-    smol::block_on(async {
+    at_leisure(async {
         let (expire, stale) = (Timestamp::from_millis(1001), Timestamp::from_millis(999));
         let value = CacheValue::new(ada(), Some(expire), Some(stale));
         for backend in [&MapBackend::new() as &dyn Backend, &MemoryBackend::entries(10)] {
@@ -150,7 +156,7 @@ fn stamps_are_kept_to_the_millisecond_and_never_judged() {
 
 #[test]
 fn what_cannot_be_read_is_an_error_that_names_the_key() {
-    smol::block_on(async {
+    at_leisure(async {
         let map = MapBackend::new();
         map.put(key(1), Raw::from_static(b"not a frame"));
         let error = CacheBackend::get::<User>(&map, &key(1)).await.unwrap_err();
@@ -203,7 +209,7 @@ impl<'de> Deserialize<'de> for Panics {
 
 #[test]
 fn a_panic_in_a_values_own_code_is_an_error() {
-    smol::block_on(async {
+    at_leisure(async {
         let map = MapBackend::new();
         let error = map.set::<Panics>(&key(1), eternal(Panics)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Panicked);
@@ -222,8 +228,8 @@ fn labels(cache: &CompositionBackend) -> Vec<String> {
 
 #[test]
 fn compositions_nest_into_one_flat_route() {
-    smol::block_on(async {
-        let runtime = SmolRuntime::new();
+    at_leisure(async {
+        let runtime = TokioRuntime::current();
         let two = tier("a").compose(tier("b"), runtime.clone());
         let right = tier("a").compose(tier("b").compose(tier("c"), runtime.clone()), runtime.clone());
         let left = tier("a").compose(tier("b"), runtime.clone()).compose(tier("c"), runtime.clone());
@@ -247,9 +253,9 @@ fn labels_of(expected: &str) -> Vec<String> {
 
 #[test]
 fn every_tier_gets_what_is_set_and_the_lowest_refills_those_above() {
-    smol::block_on(async {
+    at_leisure(async {
         let [a, b, c] = ["a", "b", "c"].map(tier);
-        let runtime = SmolRuntime::new();
+        let runtime = TokioRuntime::current();
         let lower = b.clone().compose(c.clone(), runtime.clone());
         let cache = a.clone().compose(lower, runtime).await.unwrap();
         let clone = cache.clone();
@@ -268,7 +274,7 @@ fn every_tier_gets_what_is_set_and_the_lowest_refills_those_above() {
 
 #[test]
 fn policies_are_set_one_by_one_or_together_and_the_outermost_hold() {
-    let runtime = SmolRuntime::new();
+    let runtime = Sim::new(1).runtime();
     let policies = |builder: &CompositionBuilder| {
         let policy = builder.policy();
         (policy.read_policy(), policy.write_policy(), format!("{:?}", policy.refill_policy()))
@@ -297,9 +303,9 @@ fn policies_are_set_one_by_one_or_together_and_the_outermost_hold() {
 
 #[test]
 fn a_policy_is_in_force_in_the_running_composition() {
-    smol::block_on(async {
+    at_leisure(async {
         let (a, b) = (tier("a"), tier("b"));
-        let builder = a.clone().compose(b.clone(), SmolRuntime::new());
+        let builder = a.clone().compose(b.clone(), TokioRuntime::current());
         let cache = builder.write(WritePolicy::WriteAround).refill(RefillPolicy::Never).await.unwrap();
         cache.set::<User>(&key(1), eternal(ada())).await.unwrap();
         assert_eq!((a.len(), b.len()), (0, 1), "only the lowest tier stores it");
@@ -311,8 +317,8 @@ fn a_policy_is_in_force_in_the_running_composition() {
 
 #[test]
 fn what_cannot_work_is_told_when_the_composition_is_started() {
-    smol::block_on(async {
-        let error = tier("same").compose(tier("same"), SmolRuntime::new()).await.unwrap_err();
+    at_leisure(async {
+        let error = tier("same").compose(tier("same"), TokioRuntime::current()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.message().contains("`same`"), "{error}");
     });
@@ -359,8 +365,8 @@ impl Serialize for Counted {
 
 #[test]
 fn only_the_first_value_of_a_type_is_checked_for_reading_back() {
-    smol::block_on(async {
-        let cache = Cache::builder(SmolRuntime::new()).tier(MapBackend::new()).build().await.unwrap();
+    at_leisure(async {
+        let cache = Cache::builder(TokioRuntime::current()).tier(MapBackend::new()).build().await.unwrap();
         let mut written = Vec::new();
         for id in 0..3 {
             let before = WRITTEN.load(Ordering::Relaxed);

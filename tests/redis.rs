@@ -12,12 +12,16 @@ mod cluster;
 mod connections;
 #[path = "redis/dictionaries.rs"]
 mod dictionaries;
+#[path = "redis/eviction.rs"]
+mod eviction;
 #[path = "redis/lives.rs"]
 mod lives;
 #[path = "redis/order.rs"]
 mod order;
 #[path = "redis/plain.rs"]
 mod plain;
+#[path = "redis/reconnects.rs"]
+mod reconnects;
 #[path = "redis/secrets.rs"]
 mod secrets;
 #[path = "redis/support.rs"]

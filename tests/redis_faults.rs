@@ -18,6 +18,8 @@ mod load;
 mod logs;
 #[path = "redis_faults/network.rs"]
 mod network;
+#[path = "redis_faults/pulse.rs"]
+mod pulse;
 #[path = "redis_faults/scenario.rs"]
 mod scenario;
 #[path = "redis_faults/server.rs"]

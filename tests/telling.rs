@@ -17,6 +17,8 @@ mod metrics;
 #[cfg(feature = "moka")]
 #[path = "telling/moka.rs"]
 mod moka;
+#[path = "telling/queue.rs"]
+mod queue;
 #[path = "telling/read_only.rs"]
 mod read_only;
 #[path = "telling/rude.rs"]

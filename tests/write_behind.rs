@@ -3,6 +3,8 @@
 
 #[path = "write_behind/crash.rs"]
 mod crash;
+#[path = "write_behind/full_disk.rs"]
+mod full_disk;
 #[path = "write_behind/letters.rs"]
 mod letters;
 #[path = "write_behind/overload.rs"]

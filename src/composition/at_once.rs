@@ -1,5 +1,5 @@
-//! A read or a mutation of a cache whose tiers are all in process, or a mutation of one whose other tiers write behind:
-//! done in one go, by the caller. A mutation is announced, numbered and carried out, or queued.
+//! A read or a mutation of a cache whose tiers are all in process, or a mutation of one whose other tiers write behind or
+//! are asked by calls: done in one go, by the caller. A mutation is announced, numbered and carried out, or queued.
 //!
 //! The same steps as in [`write`](super::write), in the same order; as nothing is awaited between them, nothing has to be
 //! kept for the case that the caller goes away. What a tier does not take at once goes the long way.
@@ -57,7 +57,7 @@ impl Tally {
     }
 }
 
-/// What has to be made of a value before it is queued, where every tier is in process or writes behind.
+/// What has to be made of a value before it is queued, where every tier is in process, writes behind or is asked by calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Queueing {
     /// The tier that stores bytes: one at most.
@@ -73,11 +73,11 @@ pub(super) fn queueing(cores: &[Arc<TierCore>]) -> Option<Queueing> {
     for (index, core) in cores.iter().enumerate() {
         let takes = core.authoritative && core.options.max_value.is_none() && !core.options.read_only;
         // What is written down first has to be waited for.
-        let at_once = core.behind.as_ref().map_or(core.port.is_some(), |behind| !behind.is_journaled());
-        if !takes || !at_once {
+        let journaled = core.behind.as_ref().is_some_and(|behind| behind.is_journaled());
+        if !takes || journaled {
             return None;
         }
-        queues |= core.behind.is_some();
+        queues |= core.behind.is_some() || core.port.is_none();
         match core.holds {
             Holds::Objects { weighed } => queueing.weighed |= weighed,
             Holds::Bytes if queueing.encoded.is_none() => queueing.encoded = Some(index),
@@ -182,8 +182,9 @@ impl Engine {
         self.await_left(tally, left).await.result(require_all).map(drop)
     }
 
-    /// The same where some tiers write behind: nothing is awaited while their queues have room. `None`, with nothing done:
-    /// the value goes the long way, since it is too large to be encoded here and now, or cannot be encoded.
+    /// The same where some tiers write behind or are asked by calls: the former are not awaited while their queues have
+    /// room. `None`, with nothing done: the value goes the long way, since it is too large to be encoded here and now, or
+    /// cannot be encoded.
     pub(super) fn queue_at_once(
         &self,
         key: &CacheKey,
@@ -219,7 +220,7 @@ impl Engine {
 
     pub(super) async fn remove_at_once(&self, key: &CacheKey) -> Result<DeleteStatus> {
         let (tally, left) = self.change_at_once(key, |_, _| Change::Remove);
-        let copies = self.await_left(tally, left).await.result(false)?;
+        let copies = self.await_left(tally, left).await.result(self.policy_at_once() == Some(true))?;
         Ok(if copies > 0 { DeleteStatus::Deleted(copies) } else { DeleteStatus::Missing })
     }
 
@@ -257,7 +258,6 @@ impl Engine {
         (tally, left)
     }
 
-    #[cold]
     fn send_left(&self, index: usize, write: &Arc<Write>, change: Change) -> Sent {
         // All tiers are written, so that the index is the route's too.
         let tier = self.route.load().written[index].clone();
@@ -266,11 +266,13 @@ impl Engine {
         send(Planned { tier, mutation, answer, failed: None })
     }
 
-    async fn await_left(&self, mut tally: Tally, left: Vec<(usize, Sent)>) -> Tally {
-        if !left.is_empty() {
+    async fn await_left(&self, mut tally: Tally, mut left: Vec<(usize, Sent)>) -> Tally {
+        if left.len() > 1 {
             let settle = |(index, sent)| async move { (index, self.settle(sent).await) };
             let settled: Vec<(usize, Settled)> = join_all(left.into_iter().map(settle)).await;
             settled.into_iter().for_each(|(index, settled)| tally.take(&self.cores[index], settled));
+        } else if let Some((index, sent)) = left.pop() {
+            tally.take(&self.cores[index], self.settle(sent).await);
         }
         tally
     }

@@ -22,7 +22,8 @@ pub enum ReadPolicy {
     Parallel,
 }
 
-/// Whose confirmation makes a `set` succeed.
+/// Whose confirmation makes a `set` succeed. A `remove` is sent to all tiers at once and goes by the same word: every
+/// tier's (`Sequential`, `require_all`), the lowest tier's (`WriteAround`), or any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WritePolicy {

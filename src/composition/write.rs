@@ -93,6 +93,17 @@ impl Engine {
         if let Some(queued) = self.queue_at_once(key, &object, &**ty, life) {
             return self.await_queued(queued).await;
         }
+        // Boxed, so that the usual way does not carry its state.
+        Box::pin(self.set_in_steps(key, object, ty, life)).await
+    }
+
+    async fn set_in_steps(
+        &self,
+        key: &CacheKey,
+        object: Object,
+        ty: &Arc<dyn ValueType>,
+        life: Meta,
+    ) -> Result<()> {
         let route = self.route.load_full();
         if route.tiers.is_empty() {
             // Disabled: what is never held needs no order.
@@ -123,9 +134,9 @@ impl Engine {
             }
             WritePolicy::Race => self.write_race(mutations).await,
             WritePolicy::WriteAround => {
-                let mut results = self.write_all(mutations).await;
+                let results = self.write_all(mutations).await;
                 queued(&route, &results)?;
-                results.pop().unwrap_or_else(nothing).map(drop)
+                last(results)
             }
         };
         drop(write);
@@ -161,7 +172,12 @@ impl Engine {
             }
         }
         queued(&route, &results)?;
-        any(results)?;
+        // By whose word a set would have succeeded: else nobody could tell whether a shared store was told.
+        match self.write_policy {
+            WritePolicy::OptimisticParallel { require_all: false } | WritePolicy::Race => any(results)?,
+            WritePolicy::OptimisticParallel { require_all: true } | WritePolicy::Sequential => all(results)?,
+            WritePolicy::WriteAround => last(results)?,
+        }
         Ok(if copies > 0 { DeleteStatus::Deleted(copies) } else { DeleteStatus::Missing })
     }
 
@@ -592,6 +608,10 @@ fn any(results: Vec<Settled>) -> Result<()> {
 
 fn all(results: Vec<Settled>) -> Result<()> {
     results.into_iter().try_for_each(|result| result.map(drop))
+}
+
+fn last(mut results: Vec<Settled>) -> Result<()> {
+    results.pop().unwrap_or_else(nothing).map(drop)
 }
 
 pub(super) fn nothing() -> Settled {

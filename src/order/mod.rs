@@ -103,7 +103,6 @@ impl<'a> WriteHere<'a> {
     }
 
     /// The mutation for a tier that takes longer: the stripe is busy until the last of them has settled it.
-    #[cold]
     pub(crate) fn keep(&mut self) -> Arc<Write> {
         if let Some(busy) = self.busy.take() {
             let (key, stamp) = (self.key.clone(), self.stamp);

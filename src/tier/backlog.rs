@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::ledger::Attempt;
 use super::message::Change;
+use super::room::Line;
 use crate::error::Error;
 use crate::key::CacheKey;
 use crate::runtime::{Instant, jitter};
@@ -129,7 +130,7 @@ pub(crate) struct Backlog {
     next: Seq,
     pub(super) counts: WriteBehindCounts,
     /// Callers who wait for room: who comes later waits behind them.
-    pub(super) waiters: usize,
+    pub(super) line: Line,
     /// Nothing is accepted any more.
     pub(super) closed: bool,
     /// Keys whose pending change is to be given up before the lock is released: a newer one was refused, and is lost.
@@ -146,8 +147,10 @@ pub(super) struct Effects {
     pub(super) letters: Vec<DeadLetter>,
     /// Changes that are settled, and need no journal any more.
     pub(super) settled: Vec<(CacheKey, Stamp)>,
-    /// How many have left the queue.
-    pub(super) left: usize,
+    /// Whether something has left the queue.
+    pub(super) left: bool,
+    /// Whether there is more room than there was.
+    pub(super) room: bool,
     /// Whether there is more to send.
     pub(super) wake: bool,
     /// Whether nothing is queued any more.
@@ -175,7 +178,7 @@ impl Backlog {
             in_flight: 0,
             next: 0,
             counts: WriteBehindCounts::default(),
-            waiters: 0,
+            line: Line::default(),
             closed: false,
             displaced: Vec::new(),
             buried: false,
@@ -256,6 +259,7 @@ impl Backlog {
     /// Weighs a fresh one anew, whose change was replaced where it stands.
     pub(super) fn reweigh(&mut self, place: Place, old: usize, new: usize) {
         self.bytes = self.bytes - old + new;
+        self.effects.room |= new < old;
         if place == Place::Fresh {
             self.fresh_bytes = self.fresh_bytes - old + new;
         }
@@ -275,7 +279,7 @@ impl Backlog {
     /// Whether room gets short: the fresh ones alone take more than half of it, or nothing is left.
     fn is_pressed(&self) -> bool {
         let half = self.fresh.len() > self.entries / 2 || self.fresh_bytes > self.limit / 2;
-        half || self.waiters > 0 || self.is_full()
+        half || !self.line.is_empty() || self.is_full()
     }
 
     /// Notes when a change was accepted that gets old, and forgets when the one was that it replaces.

@@ -20,6 +20,7 @@ use super::ledger::Refusal;
 use super::message::{Change, Finished, Mutation, Settled, Settlement};
 use super::pending::{Entrance, Moment, Verdict, overloaded};
 use super::queue::{Job, Work};
+use super::room::{Ticket, wait_for_room};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
@@ -43,8 +44,7 @@ pub(crate) struct Behind {
     pub(crate) keeper: Arc<Keeper>,
     /// Told when there is something to send.
     wake: Event,
-    /// Told when something left the queue: once for those who wait for room, once for those who wait for the end.
-    room: Event,
+    /// Told when something left the queue, for those who wait for the end.
     left: Event,
     /// Whether the task runs.
     running: AtomicBool,
@@ -67,7 +67,7 @@ pub(crate) enum Accepting {
 }
 
 /// What became of a try to take a mutation in.
-enum Tried {
+pub(super) enum Tried {
     Settled,
     /// It is pending, and to be answered when it is written.
     Writing(Finished, Written),
@@ -118,7 +118,6 @@ impl Behind {
             keeper,
             options,
             wake: Event::new(),
-            room: Event::new(),
             left: Event::new(),
             running: AtomicBool::new(false),
             hurry: AtomicUsize::new(0),
@@ -144,7 +143,7 @@ impl TierCore {
         let (deadline, Some(behind)) = (mutation.deadline, &self.behind) else {
             return Accepting::Through(mutation);
         };
-        let mutation = match self.try_accept(mutation, false) {
+        let mutation = match self.try_accept(mutation, None) {
             Tried::Full(mutation) => mutation,
             Tried::Settled => return Accepting::Settled { deadline },
             Tried::Writing(finished, written) => {
@@ -197,13 +196,17 @@ impl TierCore {
             queued
         };
         drop_quietly(queued.replaced);
+        if queued.room {
+            self.tell_first();
+        }
         if queued.wake {
             self.wake_behind();
         }
         Ok(Ok(Settlement::Queued { held: queued.held }))
     }
 
-    fn try_accept(self: &Arc<Self>, mutation: Mutation, waited: bool) -> Tried {
+    /// `ticket`: the place in the line of one who waits for room.
+    pub(super) fn try_accept(self: &Arc<Self>, mutation: Mutation, ticket: Option<Ticket>) -> Tried {
         let (at, Some(behind)) = (self.moment(), &self.behind) else { return Tried::Full(mutation) };
         let put = |key: &CacheKey, stamp, change: &Change| {
             let refuse = behind.options.overload == Overload::Reject;
@@ -217,7 +220,7 @@ impl TierCore {
                 let message = "the tier was cleared after this had begun";
                 Refusal::Quarantine(Error::new(ErrorKind::Unavailable, message))
             });
-            let entrance = Entrance { refused, cleared, at, waited, make_room };
+            let entrance = Entrance { refused, cleared, at, ticket, make_room };
             ledger.accept(mutation, entrance, put, done)
         });
         match verdict {
@@ -230,8 +233,16 @@ impl TierCore {
     }
 
     /// There is no room: the key is settled as where any mutation is not confirmed.
-    fn turn_away(self: &Arc<Self>, mutation: Mutation) {
+    pub(super) fn turn_away(self: &Arc<Self>, mutation: Mutation) {
         self.with_ledger(|ledger, done| ledger.turn_away(mutation, done));
+    }
+
+    /// Has the first one who waits for room look for it.
+    fn tell_first(&self) {
+        let first = lock(&self.ledger).backlog.as_ref().and_then(|backlog| backlog.line.first());
+        if let Some(turn) = first {
+            turn.notify(1);
+        }
     }
 
     fn count_behind(&self, count: impl FnOnce(&mut WriteBehindCounts)) {
@@ -243,16 +254,18 @@ impl TierCore {
     /// Does what follows from a change of the queue. Under no lock.
     pub(super) fn follow(&self, effects: Effects) {
         let Some(behind) = &self.behind else { return };
-        let Effects { letters, settled, left, wake, drained } = effects;
+        let Effects { letters, settled, left, room, wake, drained } = effects;
         if drained && behind.full.swap(false, Ordering::Relaxed) {
             self.tell(EventKind::QueueDrained);
         }
         for (key, stamp) in &settled {
             behind.keeper.settled(key, *stamp);
         }
-        if left > 0 {
-            behind.room.notify_additional(left);
+        if left {
             behind.left.notify(usize::MAX);
+        }
+        if room {
+            self.tell_first();
         }
         behind.letters.post(letters);
         if wake {
@@ -510,7 +523,10 @@ impl TierCore {
         let (journaled, wall) = (behind.is_journaled(), self.runtime.wall());
         let left = self.with_ledger(|ledger, _| ledger.close_backlog(journaled, wall));
         // There will be no room any more.
-        behind.room.notify(usize::MAX);
+        let waiting = lock(&self.ledger).backlog.as_ref().map(|backlog| backlog.line.all());
+        for turn in waiting.into_iter().flatten() {
+            turn.notify(1);
+        }
         left
     }
 
@@ -548,7 +564,7 @@ impl TierCore {
                 Some(backlog) if backlog.closed => {
                     return Err(Error::new(ErrorKind::Closed, "the cache has been shut down"));
                 }
-                Some(backlog) if !backlog.has_room(change.weight(), None) => {
+                Some(backlog) if !backlog.has_room(change.weight(), None) || !backlog.line.is_empty() => {
                     return Err(Error::new(ErrorKind::Overloaded, overloaded(backlog)));
                 }
                 _ => {}
@@ -578,7 +594,7 @@ impl TierCore {
             oldest: oldest.map(|pending| now.since(pending.since)).unwrap_or_default(),
             in_flight: backlog.in_flight,
             retrying: backlog.retries.len(),
-            waiting: backlog.waiters,
+            waiting: backlog.line.len(),
             full: backlog.is_full(),
             draining: behind.hurry.load(Ordering::Relaxed) > 0,
             letters_waiting,
@@ -623,51 +639,6 @@ impl Drop for Hurry {
     fn drop(&mut self) {
         if let Some(behind) = &self.0.behind {
             behind.hurry.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// One who waits for room; later ones wait behind.
-struct Waiter(Arc<TierCore>);
-
-impl Waiter {
-    fn begin(core: &Arc<TierCore>) -> Self {
-        if let Some(backlog) = &mut lock(&core.ledger).backlog {
-            backlog.waiters += 1;
-        }
-        // Nothing waits for its delay any more.
-        core.wake_behind();
-        Self(Arc::clone(core))
-    }
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        let more = lock(&self.0.ledger).backlog.as_mut().is_some_and(|backlog| {
-            backlog.waiters -= 1;
-            backlog.waiters > 0 && !backlog.is_full()
-        });
-        if let Some(behind) = self.0.behind.as_ref().filter(|_| more) {
-            // What left may have made room for more than one.
-            behind.room.notify_additional(1);
-        }
-    }
-}
-
-/// Dropped with its caller, the mutation is settled as any that is given up.
-async fn wait_for_room(core: Arc<TierCore>, mutation: Mutation, until: Instant) {
-    let _waiter = Waiter::begin(&core);
-    let mut mutation = mutation;
-    let Some(behind) = &core.behind else { return };
-    loop {
-        let room = behind.room.listen();
-        match core.try_accept(mutation, true) {
-            Tried::Settled => return,
-            Tried::Writing(finished, written) => return finished.answer_after(written.await),
-            Tried::Full(full) => mutation = full,
-        }
-        if core.runtime.deadline(until, room).await.is_none() {
-            return core.turn_away(mutation);
         }
     }
 }

@@ -137,6 +137,11 @@ impl Ledger {
         refused: Option<Refusal>,
         done: &mut Vec<Finished>,
     ) -> Option<(Mutation, Attempt)> {
+        if refused.is_none()
+            && let Some(attempt) = self.begin_simple(mutation.key(), mutation.stamp())
+        {
+            return Some((mutation, attempt));
+        }
         let key = mutation.key().clone();
         let state = self.keys.entry(key.clone()).or_default();
         let overtaken = mutation.stamp().time <= state.settled && !planted(Plant::NoLedger);
@@ -183,8 +188,13 @@ impl Ledger {
     /// Begins an attempt of the announced mutation with this stamp, beside the actor, if nothing speaks against it: what
     /// is not as simple as that arrives as a message.
     pub(super) fn begin_at_once(&mut self, key: &CacheKey, stamp: Stamp) -> Option<Attempt> {
+        if self.open && !self.bypassed { self.begin_simple(key, stamp) } else { None }
+    }
+
+    /// Begins an attempt of the announced mutation with this stamp, if nothing else of the key is under way.
+    fn begin_simple(&mut self, key: &CacheKey, stamp: Stamp) -> Option<Attempt> {
         let attempt = self.attempts + 1;
-        let state = self.keys.get_mut(key).filter(|_| self.open && !self.bypassed)?;
+        let state = self.keys.get_mut(key)?;
         let free = state.is_free() && (stamp.time > state.settled || planted(Plant::NoLedger));
         if !free || (planted(Plant::DropMinted) && stamp.time < state.minted) {
             return None;
@@ -194,10 +204,10 @@ impl Ledger {
         Some(attempt)
     }
 
-    /// Ends such an attempt, which was confirmed. `false`, with nothing changed, if something has come between.
+    /// Ends such an attempt, or that of a mutation that overtook none, which was confirmed. `false`, with nothing changed, if something has come between.
     pub(super) fn end_at_once(&mut self, key: &CacheKey, attempt: Attempt, stamp: Stamp) -> bool {
         let Some(state) = self.keys.get_mut(key) else { return false };
-        if state.out != Some(attempt) || !state.waiting.is_empty() || state.quarantine.is_some() {
+        if !state.is_only_out(attempt) || state.pending.is_some() {
             return false;
         }
         state.out = None;
@@ -249,8 +259,15 @@ impl Ledger {
         result: Settled,
         done: &mut Vec<Finished>,
     ) -> Option<(Mutation, Attempt)> {
-        let key = mutation.key().clone();
         let stamp = mutation.stamp();
+        // Mostly nothing has come between: the key is looked up once.
+        if result.is_ok() && mutation.overtaken.is_empty() && self.end_at_once(mutation.key(), attempt, stamp)
+        {
+            mutation.open.close();
+            done.push(Finished::new(mutation, result));
+            return None;
+        }
+        let key = mutation.key().clone();
         if !self.is_out(&key, attempt) {
             // Its caller's deadline passed first, or that of a mutation which it overtook.
             let confirmed = result.is_ok().then_some(stamp);

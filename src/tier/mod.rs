@@ -28,6 +28,7 @@ mod pump;
 mod quarantine;
 mod queue;
 mod repair;
+mod room;
 mod watch;
 
 pub(crate) use self::core::TierCore;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::backlog::{Backlog, Pending, Place, Sending, Seq};
 use super::ledger::{Attempt, KeyState, Ledger, Refusal};
 use super::message::{Change, Finished, Mutation, Settled, Settlement};
+use super::room::Ticket;
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind};
 use crate::key::CacheKey;
@@ -43,8 +44,8 @@ pub(super) struct Entrance {
     /// Whether a clear covers it.
     pub(super) cleared: bool,
     pub(super) at: Moment,
-    /// It has waited for room, and goes before those who have not.
-    pub(super) waited: bool,
+    /// Its place in the line, if it waits for room.
+    pub(super) ticket: Option<Ticket>,
     /// The oldest gives way to it.
     pub(super) make_room: bool,
 }
@@ -67,6 +68,8 @@ pub(super) struct Queued {
     pub(super) replaced: Option<Change>,
     /// Whether there is more to send.
     pub(super) wake: bool,
+    /// Whether there is more room than there was.
+    pub(super) room: bool,
 }
 
 impl Ledger {
@@ -74,7 +77,7 @@ impl Ledger {
     pub(super) fn accept(
         &mut self,
         mutation: Mutation,
-        Entrance { refused, cleared, at, waited, make_room }: Entrance,
+        Entrance { refused, cleared, at, ticket, make_room }: Entrance,
         put: impl FnOnce(&CacheKey, Stamp, &Change) -> Option<Written>,
         done: &mut Vec<Finished>,
     ) -> Verdict {
@@ -114,7 +117,7 @@ impl Ledger {
         }
         let weight = mutation.change.weight();
         let old = state.pending.as_ref().map(|pending| pending.change.weight());
-        let barges = !waited && old.is_none() && backlog.waiters > 0;
+        let barges = old.is_none() && backlog.line.is_behind(ticket, at.now);
         if barges || !backlog.has_room(weight, old) {
             if !make_room {
                 return Verdict::Full(mutation);
@@ -149,14 +152,14 @@ impl Ledger {
             return Err(change);
         }
         let old = state.pending.as_ref().map(|pending| pending.change.weight());
-        let barges = old.is_none() && backlog.waiters > 0;
+        let barges = old.is_none() && !backlog.line.is_empty();
         if barges || !backlog.has_room(change.weight(), old) {
             return Err(change);
         }
         let (held, replaced) = backlog.queue(key, state, stamp, change, Vec::new(), at);
         state.let_go();
-        let wake = std::mem::take(&mut backlog.effects.wake);
-        Ok(Queued { held, replaced, wake })
+        let (wake, room) = (&mut backlog.effects.wake, &mut backlog.effects.room);
+        Ok(Queued { held, replaced, wake: std::mem::take(wake), room: std::mem::take(room) })
     }
 
     /// Settles a mutation that found no room, as any that is not confirmed.
@@ -748,7 +751,7 @@ impl Backlog {
         self.bytes -= pending.change.weight();
         self.effects.drained = self.order.is_empty();
         self.settle(key, pending.stamp);
-        self.effects.left += 1;
+        (self.effects.left, self.effects.room) = (true, true);
     }
 
     /// Places what was held, unless something else of its key is under way.

@@ -83,12 +83,17 @@ impl TierCore {
         self.options.batch_keys.saturating_mul(self.options.concurrency).saturating_mul(2)
     }
 
+    /// How much callers may queue themselves: what would be drained or wait in the mailbox otherwise.
+    fn callers_limit(&self) -> usize {
+        self.room_limit().saturating_add(self.options.mailbox)
+    }
+
     /// Takes a read in its caller's own task, without a message; gives it back where there is no room for it, so that
     /// it waits in the mailbox like others. Taken, it is answered by its deadline. To be called while nothing waits
     /// there. Reads need no actor: should it
     /// restart now, the next incarnation finds the queue as it is.
     pub(crate) fn read_at_once(self: &Arc<Self>, read: ReadOp) -> Option<ReadOp> {
-        let limit = self.room_limit();
+        let limit = self.callers_limit();
         let (pushed, unwatched, starts) = {
             let mut queue = lock(&self.queue);
             if !queue.open || queue.len() >= limit {
@@ -116,7 +121,7 @@ impl TierCore {
         }
         {
             let mut queue = lock(&self.queue);
-            if !queue.open || queue.len() >= self.room_limit() {
+            if !queue.open || queue.len() >= self.callers_limit() {
                 return Some(mutation);
             }
             queue.entering += 1;

@@ -16,7 +16,7 @@ use tierkeep_tokio::TokioRuntime;
 pub(crate) type Case = fn(World) -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// Past this, what is waited for is taken to never come. Only a failing test waits so long.
-const GUARD: Duration = Duration::from_secs(30);
+const GUARD: Duration = Duration::from_secs(90);
 
 /// Longer than any test: a healthy tier never misses it, however busy the machine is.
 pub(crate) const NEVER: Duration = Duration::from_secs(300);
@@ -69,9 +69,9 @@ impl World {
     }
 
     /// No more than `limit` has passed since `began`. In the simulator, whose time does not depend on the machine, to
-    /// the millisecond; elsewhere a busy machine is allowed for.
+    /// the millisecond; elsewhere a busy machine is allowed for, and only what hangs is found.
     pub(crate) fn assert_within(&self, began: Instant, limit: Duration, what: &str) {
-        let slack = if self.sim.is_some() { Duration::from_millis(5) } else { Duration::from_secs(2) };
+        let slack = if self.sim.is_some() { Duration::from_millis(5) } else { Duration::from_secs(20) };
         let took = self.runtime.now().since(began);
         assert!(took <= limit + slack, "{what} took {took:?} of {limit:?}");
     }

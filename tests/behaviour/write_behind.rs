@@ -35,23 +35,23 @@ impl DeadLetterSink for Letters {
     }
 }
 
-struct Bench {
-    world: World,
-    store: MapBackend,
-    plan: FaultPlan,
+pub(crate) struct Bench {
+    pub(crate) world: World,
+    pub(crate) store: MapBackend,
+    pub(crate) plan: FaultPlan,
     memory: MemoryBackend,
     letters: Letters,
-    cache: Cache,
-    region: Region<u64, u64>,
+    pub(crate) cache: Cache,
+    pub(crate) region: Region<u64, u64>,
 }
 
 impl Bench {
     /// Memory over a store that writes behind as `behind` says.
-    async fn new(world: World, behind: WriteBehind) -> Self {
+    pub(crate) async fn new(world: World, behind: WriteBehind) -> Self {
         Self::with(world, behind, |tier| tier.breaker(BreakerOptions::disabled())).await
     }
 
-    async fn with(world: World, behind: WriteBehind, tier: impl FnOnce(Tier) -> Tier) -> Self {
+    pub(crate) async fn with(world: World, behind: WriteBehind, tier: impl FnOnce(Tier) -> Tier) -> Self {
         let (store, memory) =
             (MapBackend::new().with_residual(Duration::from_millis(50)), MemoryBackend::entries(1000));
         let plan = FaultPlan::new(&world.runtime);
@@ -67,7 +67,7 @@ impl Bench {
         Self { world, store, plan, memory, letters, cache, region }
     }
 
-    fn queue(&self) -> WriteBehindInspection {
+    pub(crate) fn queue(&self) -> WriteBehindInspection {
         let inspection = self.cache.inspect().tier("store").unwrap().write_behind.clone().unwrap();
         let counts = inspection.counts;
         assert_eq!(
@@ -78,26 +78,26 @@ impl Bench {
         inspection
     }
 
-    fn stored(&self, key: u64) -> Option<Raw> {
+    pub(crate) fn stored(&self, key: u64) -> Option<Raw> {
         self.store.get(&self.region.key(&key))
     }
 
     /// What the tier shows, whatever memory has.
-    async fn shown(&self, key: u64) -> Option<u64> {
+    pub(crate) async fn shown(&self, key: u64) -> Option<u64> {
         self.cache.get_from::<u64>("store", &self.region.key(&key)).await.ok().flatten().map(|hit| *hit)
     }
 
-    fn evict(&self, key: u64) {
+    pub(crate) fn evict(&self, key: u64) {
         self.memory.port().unwrap().remove(&self.region.key(&key));
     }
 }
 
 /// So late that a test decides when.
-fn patient() -> WriteBehind {
+pub(crate) fn patient() -> WriteBehind {
     WriteBehind::memory().max_delay(NEVER)
 }
 
-fn eager() -> WriteBehind {
+pub(crate) fn eager() -> WriteBehind {
     let retry = Retry::default().backoff(Duration::from_millis(5), Duration::from_millis(20));
     WriteBehind::memory().max_delay(Duration::ZERO).retry(retry)
 }

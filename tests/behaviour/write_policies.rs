@@ -237,22 +237,28 @@ pub(crate) async fn each_policy_with_each_state_of_three_tiers(world: World) {
     }
 }
 
-pub(crate) async fn a_removal_succeeds_where_one_tier_confirms(world: World) {
+pub(crate) async fn a_removal_succeeds_by_the_word_that_counts_for_a_set(world: World) {
     use Tier::{Fails, Takes};
-    for (tiers, succeeds) in [
-        ([Takes, Takes, Takes], true),
-        ([Fails, Takes, Takes], true),
-        ([Takes, Fails, Fails], true),
-        ([Fails, Fails, Fails], false),
+    const ALL: WritePolicy = WritePolicy::OptimisticParallel { require_all: true };
+    let (any, race, in_turn, around) =
+        (WritePolicy::default(), WritePolicy::Race, WritePolicy::Sequential, WritePolicy::WriteAround);
+    for (tiers, succeeding) in [
+        ([Takes, Takes, Takes], &[any, race, ALL, in_turn, around][..]),
+        ([Fails, Takes, Takes], &[any, race, around]),
+        ([Takes, Fails, Fails], &[any, race]),
+        ([Fails, Fails, Fails], &[]),
     ] {
-        let bench = Bench::new(&world, WritePolicy::default()).await;
-        bench.strike(tiers);
-        let result = bench.region.remove(&1).await;
-        assert_eq!(result.is_ok(), succeeds, "{tiers:?}: {result:?}");
-        assert!(bench.region.get(&1).await.is_none(), "{tiers:?}");
-        bench.heal();
-        assert!(bench.region.get(&1).await.is_none(), "{tiers:?}: nor once it is well");
-        bench.made_good("removed everywhere").await;
-        assert_eq!(bench.shown().await, [None, None, None], "{tiers:?}");
+        for policy in [any, race, ALL, in_turn, around] {
+            let name = format!("{policy:?} over {tiers:?}");
+            let bench = Bench::new(&world, policy).await;
+            bench.strike(tiers);
+            let result = bench.region.remove(&1).await;
+            assert_eq!(result.is_ok(), succeeding.contains(&policy), "{name}: {result:?}");
+            assert!(bench.region.get(&1).await.is_none(), "{name}");
+            bench.heal();
+            assert!(bench.region.get(&1).await.is_none(), "{name}: nor once it is well");
+            bench.made_good("removed everywhere").await;
+            assert_eq!(bench.shown().await, [None, None, None], "{name}");
+        }
     }
 }

@@ -7,6 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The longest that an older value may show once a change has been confirmed: `silence` + `heartbeat` + `jitter`.
 pub(crate) const BOUND: Duration = Duration::from_millis(4500);
 
+/// The same for what a process keeps in its memory while it hears nobody: `fallback_cap`.
+pub(crate) const FALLBACK: Duration = Duration::from_secs(30);
+
 /// A line of a child's that is for its parent: the test harness says things too.
 pub(crate) const MARK: &str = "coherence: ";
 

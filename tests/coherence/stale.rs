@@ -7,6 +7,9 @@ use tierkeep_test_servers::{FaultProxy, Network, RedisServer};
 
 use crate::process::{BOUND, Orders, Process};
 
+/// How long a reader goes on while it sees what is older.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Prints windows in ns, and returns the longest.
 fn report(what: &str, mut windows: Vec<u64>) -> Duration {
     windows.sort_unstable();
@@ -28,6 +31,7 @@ fn window(writer: &mut Process, reader: &mut Process, key: u64, value: u64, with
     let returned = writer.ask_number(&format!("set {key} {value}"));
     let shown = reader.hear();
     let shown: u64 = shown.parse().unwrap_or_else(|_| panic!("key {key}: {shown}"));
+    // What began before `set` returned may show anything.
     shown.saturating_sub(returned)
 }
 
@@ -50,7 +54,7 @@ fn with_the_backplane_a_change_shows_in_another_process_within_the_bound() {
         // The reader holds what is about to be replaced.
         writer.ask_number(&format!("set {key} {}", round * 2 + 1));
         reader.ask(&format!("hold {key} {}", round * 2 + 1));
-        window(&mut writer, &mut reader, key, round * 2 + 2, BOUND)
+        window(&mut writer, &mut reader, key, round * 2 + 2, PATIENCE)
     });
     let longest = report("with the backplane", windows.collect());
     assert!(longest <= BOUND, "{longest:?} is over the stated {BOUND:?}");
@@ -69,12 +73,12 @@ fn with_the_backplane_a_partitioned_process_shows_nothing_older_past_the_bound_n
         writer.ask_number(&format!("set 1 {value}"));
         reader.ask(&format!("hold 1 {value}"));
         proxy.set(Network::Blackhole);
-        during.push(window(&mut writer, &mut reader, 1, value + 1, BOUND));
+        during.push(window(&mut writer, &mut reader, 1, value + 1, PATIENCE));
         proxy.set(Network::Healthy);
         // Healed: what is written from now on shows as soon as it hears again.
         reader.ask("up 1");
         reader.ask(&format!("hold 1 {}", value + 1));
-        after.push(window(&mut writer, &mut reader, 1, value + 2, BOUND));
+        after.push(window(&mut writer, &mut reader, 1, value + 2, PATIENCE));
     }
     let longest = report("partitioned", during).max(report("after it healed", after));
     assert!(longest <= BOUND, "{longest:?} is over the stated {BOUND:?}");
@@ -91,9 +95,9 @@ fn without_the_backplane_a_change_shows_once_the_cap_is_over() {
     let windows = (0..5).map(|round| {
         writer.ask_number(&format!("set {round} 1"));
         reader.ask(&format!("hold {round} 1"));
-        window(&mut writer, &mut reader, round, 2, bound * 10)
+        window(&mut writer, &mut reader, round, 2, PATIENCE)
     });
     let longest = report("without it, under a cap of 1 s", windows.collect());
-    // The entry's life ends by the clock; the poll that notices comes after it.
-    assert!(longest <= bound + Duration::from_millis(250), "{longest:?} is over the cap of {bound:?}");
+    // Stamps count whole milliseconds; a read begins a while before it looks at the clock.
+    assert!(longest <= bound + Duration::from_millis(2), "{longest:?} is over the cap of {bound:?}");
 }

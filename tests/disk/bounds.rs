@@ -47,7 +47,7 @@ fn ten_times_the_capacity_of_random_keys_stays_within_it() {
     }
     let stats = block_on(disk.backend.stats()).unwrap();
     assert!(stats.bytes > capacity / 2 && stats.generations >= 7, "it uses its room: {stats:?}");
-    drop(disk);
+    disk.close(dir.path());
     let disk = Disk::with(dir.path(), |b| b.capacity_bytes(capacity));
     let stats = block_on(disk.backend.stats()).unwrap();
     assert!(stats.bytes > capacity / 2 && stats.bytes <= capacity, "recounted when opened: {stats:?}");
@@ -115,8 +115,8 @@ fn generations_whose_entries_have_all_expired_go_early() {
     }
     let count = |disk: &Disk| block_on(disk.backend.stats()).unwrap().generations;
     assert_eq!(count(&disk), 5);
-    let Disk { backend, threads } = disk;
-    drop(backend);
+    let threads = disk.threads.clone();
+    disk.close(dir.path());
     let mut disk = Disk::closed(dir.path(), |b| b.capacity_bytes(8 << 20));
     disk.threads = threads;
     disk.start().unwrap();

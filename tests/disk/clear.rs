@@ -29,7 +29,7 @@ fn a_prefix_is_cleared_and_nothing_else_also_after_a_restart() {
         assert!(disk.get(&key("users", 1)).is_some());
         assert!(disk.get(&key("user", 2)).is_some());
         assert_eq!(disk.get(&key("user", 3)), None);
-        drop(disk);
+        disk.close(dir.path());
         disk = Disk::open(dir.path());
     }
 }
@@ -47,7 +47,7 @@ fn all_is_cleared_also_after_a_restart_and_its_room_is_given_back() {
         assert_eq!(disk.get(&key("user", 1)), None);
         assert!(disk.get(&key("user", 2)).is_some(), "its stamp is after the clear's");
         assert!(disk.get(&key("user", 3)).is_some());
-        drop(disk);
+        disk.close(dir.path());
         disk = Disk::open(dir.path());
     }
     clear(&disk, &Scope::All, 1);
@@ -61,7 +61,7 @@ fn entries_of_an_earlier_opening_are_cleared_whatever_their_stamps_say() {
     let disk = Disk::open(dir.path());
     disk.put(&key("user", 1), "far in the future", u64::MAX);
     disk.put(&key("page", 1), "far in the future", u64::MAX);
-    drop(disk);
+    disk.close(dir.path());
     let disk = Disk::open(dir.path());
     assert!(disk.get(&key("user", 1)).is_some());
     clear(&disk, &users(), 1);
@@ -69,7 +69,7 @@ fn entries_of_an_earlier_opening_are_cleared_whatever_their_stamps_say() {
     assert!(disk.get(&key("page", 1)).is_some());
     disk.put(&key("user", 1), "new", 2);
     assert!(disk.get(&key("user", 1)).is_some());
-    drop(disk);
+    disk.close(dir.path());
     // And a clear of an earlier opening hides nothing that a later one writes, even if the clock has gone back.
     let disk = Disk::open(dir.path());
     disk.put(&key("user", 2), "clock went back", 0);
@@ -118,12 +118,12 @@ fn clears_survive_the_loss_of_the_generations_they_hid() {
     let disk = Disk::with(dir.path(), |b| b.capacity_bytes(1 << 20));
     disk.put(&key("user", 1), "old", 5);
     clear(&disk, &users(), 10);
-    drop(disk);
+    disk.close(dir.path());
     let disk = Disk::with(dir.path(), |b| b.capacity_bytes(1 << 20));
     assert_eq!(disk.get(&key("user", 1)), None);
     disk.advance_generations(12);
     disk.put(&key("user", 1), "new", 1);
-    drop(disk);
+    disk.close(dir.path());
     let disk = Disk::with(dir.path(), |b| b.capacity_bytes(1 << 20));
     assert_eq!(disk.get(&key("user", 1)).unwrap(), "new");
 }

@@ -80,7 +80,7 @@ fn a_directory_in_use_is_a_clear_error_until_it_is_free() {
     assert!(message.contains(dir.path().to_str().unwrap()), "{message}");
     assert!(message.contains("another process"), "{message}");
     first.put(&key("user", 1), "first still works", 1);
-    drop(first);
+    first.close(dir.path());
     second.start().unwrap();
     assert!(second.get(&key("user", 1)).is_some());
 }
@@ -170,7 +170,7 @@ fn a_directory_removed_underneath_is_noticed_and_made_anew() {
     block_on(disk.backend.reopen()).unwrap();
     disk.put(&key("user", 2), "two", 8);
     assert_eq!(disk.get(&key("user", 2)).unwrap(), "two");
-    drop(disk);
+    disk.close(&path);
     assert_eq!(Disk::open(&path).get(&key("user", 2)).unwrap(), "two");
 }
 

@@ -3,20 +3,13 @@
 use std::time::Duration;
 
 use tierkeep::backend::{ConnectionState, RedisBackend, RedisDriver};
-use tierkeep::{Cache, ErrorKind, MemoryBackend, Region, Tier};
+use tierkeep::{Cache, ErrorKind, MemoryBackend, Region};
 use tierkeep_async_std::AsyncStdRuntime;
 use tierkeep_smol::SmolRuntime;
 use tierkeep_test_servers::RedisServer;
 use tierkeep_tokio::TokioRuntime;
 
-use crate::support::{SERVER, builder, namespace, until};
-
-const LONG: Duration = Duration::from_secs(5);
-
-/// With deadlines that a busy machine keeps.
-fn patient(redis: RedisBackend) -> Tier {
-    Tier::new(redis).read_deadline(LONG).write_deadline(LONG)
-}
+use crate::support::{SERVER, builder, namespace, patient, until};
 
 fn region(cache: &Cache) -> Region<u32, u32> {
     cache.region("n").ttl(Duration::from_secs(100)).build().unwrap()

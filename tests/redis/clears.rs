@@ -133,7 +133,7 @@ fn deletion_goes_on_after_its_connection_has_fallen_silent() {
     let proxy = tierkeep_test_servers::FaultProxy::to(crate::support::SERVER.addr()).unwrap();
     let mut world = World::new();
     let builder = RedisBackend::builder(RedisDriver::Smol).url(&proxy.url()).namespace(&world.namespace);
-    let redis = builder.silence_timeout(crate::support::ms(200)).build().unwrap();
+    let redis = builder.silence_timeout(crate::support::ms(1000)).build().unwrap();
     crate::support::open(&redis, &world.runtime);
     let entry = |id| {
         let meta = Meta { stamp: world.stamp(1), ..Meta::default() };
@@ -141,9 +141,11 @@ fn deletion_goes_on_after_its_connection_has_fallen_silent() {
     };
     let written = smol::block_on(redis.write_entries((0..10_000).map(entry).collect()));
     assert!(written.iter().all(Result::is_ok));
+    // So slow that the deletion takes seconds: it is at it when nothing comes back any more, and nobody else asks.
+    proxy.set(tierkeep_test_servers::Network::Delay(crate::support::ms(200)));
     smol::block_on(redis.clear(&user(), world.stamp(2))).unwrap();
-    // Nothing comes back on it any more, and nobody else asks.
     proxy.strand();
+    proxy.set(tierkeep_test_servers::Network::Healthy);
     assert!(redis.stats().cleared < 10_000, "it is at it");
     // What was deleted by the step whose answer got lost is not counted.
     let (runtime, pattern) = (world.runtime.clone(), format!("{}:user:*", world.namespace));

@@ -3,13 +3,13 @@
 use std::sync::LazyLock;
 
 use futures_util::future::join_all;
-use tierkeep::backend::{ConnectionState, RedisBackend, RedisDriver, Scope};
+use tierkeep::backend::{ConnectionState, RedisBackend, RedisBuilder, RedisDriver, Scope};
 use tierkeep::runtime::RuntimeHandle;
 use tierkeep::{Backend, CacheKey, CacheValue, DeleteStatus, Entry, Meta, Payload, Raw, Stamp};
 use tierkeep_smol::SmolRuntime;
 use tierkeep_test_servers::{RedisCluster, RedisServer};
 
-use crate::support::{key, namespace, open, until};
+use crate::support::{SOON, key, ms, namespace, open, until};
 
 static CLUSTER: LazyLock<RedisCluster> = LazyLock::new(|| RedisCluster::start().unwrap());
 
@@ -112,11 +112,13 @@ fn keys_are_found_while_their_slots_move() {
 }
 
 /// Without the requirement of full coverage, so that nodes serve what they have.
-fn partial() -> (RedisCluster, RedisBackend, RuntimeHandle) {
+fn partial(
+    options: impl FnOnce(RedisBuilder) -> RedisBuilder,
+) -> (RedisCluster, RedisBackend, RuntimeHandle) {
     let server = RedisServer::builder().config("cluster-require-full-coverage no");
     let cluster = RedisCluster::start_with(server).unwrap();
-    let redis =
-        RedisBackend::builder(RedisDriver::Smol).cluster(cluster.urls()).namespace("n").build().unwrap();
+    let redis = RedisBackend::builder(RedisDriver::Smol).cluster(cluster.urls()).namespace("n");
+    let redis = options(redis).build().unwrap();
     let runtime = RuntimeHandle::new(SmolRuntime::new());
     open(&redis, &runtime);
     (cluster, redis, runtime)
@@ -124,7 +126,7 @@ fn partial() -> (RedisCluster, RedisBackend, RuntimeHandle) {
 
 #[test]
 fn a_node_that_refuses_fails_its_own_keys_only() {
-    let (cluster, redis, runtime) = partial();
+    let (cluster, redis, runtime) = partial(|builder| builder);
     let keys: Vec<_> = (0..200).map(key).collect();
     smol::block_on(async {
         for written in redis.write_entries(entries(&keys, stamp(&runtime, 1))).await {
@@ -163,10 +165,12 @@ fn a_node_that_refuses_fails_its_own_keys_only() {
 
 #[test]
 fn a_master_that_stands_still_stalls_no_others_keys() {
-    let (cluster, redis, runtime) = partial();
+    // Whoever waits for the one that stands still waits past every deadline.
+    let (cluster, redis, runtime) = partial(|builder| builder.silence_timeout(SOON));
     let keys: Vec<_> = (0..200).map(key).collect();
     smol::block_on(async {
-        let cache = tierkeep::Cache::builder(runtime.clone()).tier(redis.clone()).build().await.unwrap();
+        let tier = tierkeep::Tier::new(redis.clone()).read_deadline(ms(2000)).write_deadline(SOON);
+        let cache = tierkeep::Cache::builder(runtime.clone()).tier(tier).build().await.unwrap();
         let numbers: tierkeep::Region<u64, u64> = cache.region("n").no_expiry().build().unwrap();
         for written in redis.write_entries(entries(&keys, stamp(&runtime, 1))).await {
             written.unwrap();
@@ -180,7 +184,7 @@ fn a_master_that_stands_still_stalls_no_others_keys() {
         cluster.nodes()[0].pause().unwrap();
         // The first calls find out.
         let mut missed = 0;
-        let soon = runtime.now().after(crate::support::ms(300));
+        let soon = runtime.now().after(ms(300));
         while runtime.now() < soon {
             let _ = runtime.deadline(soon, redis.read_many(&keys)).await;
         }
@@ -230,6 +234,44 @@ fn a_map_from_a_master_that_is_cut_off_is_not_believed() {
     });
 }
 
+/// What the map and redirections name are reached with TLS too, and with the same user.
+#[cfg(all(feature = "redis-tokio-tls", feature = "redis-smol-tls"))]
+#[test]
+fn a_cluster_with_tls_and_a_user() {
+    use tierkeep::backend::Credentials;
+    let certificates = tierkeep_test_servers::Certificates::new().unwrap();
+    let server = RedisServer::builder().tls(&certificates).user("default", "off");
+    let cluster = RedisCluster::start_with(server.user("app", "on >pass ~* &* +@all")).unwrap();
+    let urls = cluster.urls();
+    assert!(urls[0].starts_with("rediss://"));
+    let build = |driver| {
+        let builder = RedisBackend::builder(driver).cluster(&urls[..1]).namespace("n");
+        let builder = builder.tls_authority(certificates.authority_pem());
+        builder.credentials(Credentials::user("app", "pass")).build().unwrap()
+    };
+    let keys: Vec<_> = (0..200).map(key).collect();
+    let works = async |redis: RedisBackend, runtime: RuntimeHandle| {
+        redis.open(&tierkeep::backend::OpenContext::new(runtime.clone())).await.unwrap();
+        for written in redis.write_entries(entries(&keys, stamp(&runtime, 1))).await {
+            written.unwrap();
+        }
+        let slot = cluster.slot(&format!("n:{}", keys[0])).unwrap();
+        let to = (cluster.owner(slot).unwrap() + 1) % 3;
+        let migration = cluster.begin_migration(slot, to).unwrap();
+        cluster.move_keys(migration, 1000).unwrap();
+        let read = async || redis.read_many(&keys).await.into_iter().all(|read| read.unwrap().is_some());
+        assert!(read().await, "asking");
+        cluster.finish_migration(migration).unwrap();
+        assert!(read().await, "moved");
+        assert_eq!(redis.stats().nodes, 3);
+    };
+    smol::block_on(works(build(RedisDriver::Smol), SmolRuntime::new().into()));
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    tokio.block_on(async {
+        works(build(RedisDriver::Tokio), tierkeep_tokio::TokioRuntime::current().into()).await;
+    });
+}
+
 #[cfg(feature = "backplane")]
 #[test]
 fn a_message_is_published_while_the_master_of_its_channel_is_dead() {
@@ -246,7 +288,7 @@ fn a_message_is_published_while_the_master_of_its_channel_is_dead() {
         cluster.nodes()[owner].kill().unwrap();
         let mut heard = backplane.subscribe(&runtime).await.unwrap();
         backplane.publish(&runtime, Raw::from_static(b"while it is dead")).await.unwrap();
-        let heard = runtime.deadline(runtime.now().after(crate::support::ms(5000)), heard.next()).await;
+        let heard = runtime.deadline(runtime.now().after(SOON), heard.next()).await;
         assert_eq!(heard.flatten().as_deref(), Some(&b"while it is dead"[..]));
     });
 }

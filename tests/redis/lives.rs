@@ -66,3 +66,46 @@ fn what_is_dead_already_is_not_written_and_takes_what_was_there() {
         assert_eq!(world.remove(&key(1), world.stamp(3)).unwrap(), DeleteStatus::Missing);
     }
 }
+
+/// What a cache sends together is stored by fewer commands, whose lives are told apart from the values.
+#[test]
+fn lives_in_a_batch_are_exact_to_the_millisecond() {
+    const LIVES: [u64; 6] = [999, 1000, 59_999, 60_001, 61_000, 30 * 24 * 3600 * 1000];
+    let server = tierkeep_test_servers::RedisServer::start().unwrap();
+    let mut world = World::on(&server, |builder| builder);
+    let (before, after) = smol::block_on(async {
+        let tier = tierkeep::Tier::new(world.redis.clone()).write_deadline(ms(5000));
+        let cache = tierkeep::Cache::builder(world.runtime.clone()).tier(tier).build().await.unwrap();
+        let dated: tierkeep::Region<u64, u32> = cache.region("dated").no_expiry().build().unwrap();
+        let endless: tierkeep::Region<u64, u32> = cache.region("endless").no_expiry().build().unwrap();
+        let ids: Vec<u32> = (0..100).collect();
+        let before = world.wall();
+        let dated = (0..600_u32).map(|id| {
+            let life = ms(LIVES[id as usize % LIVES.len()]);
+            let dated = &dated;
+            async move { dated.set_for(&id, u64::from(id), life).await }
+        });
+        let endless = endless.set_many(ids.iter().map(|id| (id, u64::from(*id))));
+        let (dated, endless) =
+            futures_util::future::join(futures_util::future::join_all(dated), endless).await;
+        assert!(dated.into_iter().chain(endless).all(|set| set.is_ok()));
+        (before, world.wall())
+    });
+    assert!(server.info("cmdstat_mset").is_ok(), "some were stored together");
+    for id in (0..600_u32).rev() {
+        let life = LIVES[id as usize % LIVES.len()];
+        let name = format!("{}:dated:v1:{id}", world.namespace);
+        let Reply::Integer(ends) = world.command(&["PEXPIRETIME", &name]) else { panic!("no expiry time") };
+        if ends == -2 {
+            assert!(world.wall() >= before.after(ms(life)), "{life} ms: gone too soon");
+            continue;
+        }
+        let written = u64::try_from(ends).unwrap() - life;
+        let range = before.as_millis()..=after.as_millis() + 1;
+        assert!(range.contains(&written), "{life} ms: ends as if written at {written}, of {range:?}");
+    }
+    for id in 0..100 {
+        let name = format!("{}:endless:v1:{id}", world.namespace);
+        assert_eq!(world.command(&["PTTL", &name]), Reply::Integer(-1));
+    }
+}

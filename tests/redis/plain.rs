@@ -8,20 +8,20 @@ use tierkeep::{Cache, Region};
 use tierkeep_smol::SmolRuntime;
 use tierkeep_test_servers::{RedisServer, Reply};
 
-use crate::support::{SERVER, builder, ms, namespace, until};
+use crate::support::{SERVER, builder, ms, namespace, patient, until};
 
-async fn cache(namespace: &str) -> (Cache, Region<Vec<u32>, u32>) {
+async fn cache(namespace: &str) -> (RedisBackend, Cache, Region<Vec<u32>, u32>) {
     let redis = builder(&SERVER, namespace).plain_values(true).value_format(JsonFormat).build().unwrap();
-    let cache = Cache::builder(SmolRuntime::new()).tier(redis).build().await.unwrap();
+    let cache = Cache::builder(SmolRuntime::new()).tier(patient(redis.clone())).build().await.unwrap();
     let region = cache.region("n").ttl(Duration::from_secs(100)).build().unwrap();
-    (cache, region)
+    (redis, cache, region)
 }
 
 #[test]
 fn values_are_shared_with_programs_that_know_no_frames() {
     smol::block_on(async {
         let (namespace, mut raw) = (namespace(), SERVER.client().unwrap());
-        let (cache, region) = cache(&namespace).await;
+        let (redis, cache, region) = cache(&namespace).await;
         region.set(&7, vec![1, 2]).await.unwrap();
         let name = format!("{namespace}:n:v1:7");
         assert_eq!(raw.command(&["GET", &name]).unwrap(), Reply::Bulk(b"[1,2]".to_vec()));
@@ -40,6 +40,7 @@ fn values_are_shared_with_programs_that_know_no_frames() {
         assert_eq!(region.get(&7).await.as_deref(), Some(&vec![4]));
         region.clear().await.unwrap();
         assert!(region.get(&7).await.is_none());
+        until(&SmolRuntime::new().into(), "the deletion", async || redis.stats().cleared == 1).await;
         assert_eq!(raw.command(&["EXISTS", &name]).unwrap(), Reply::Integer(0));
         raw.command(&["SET", &name, "[5]"]).unwrap();
         // What is read counts as written at the millisecond of the read: from the one after the clear's on it shows.
@@ -61,7 +62,7 @@ fn a_clear_among_many_foreign_keys_returns_and_spares_what_is_written_after_it()
     let redis = builder(&server, "n").plain_values(true).value_format(JsonFormat).build().unwrap();
     let runtime = tierkeep::runtime::RuntimeHandle::new(SmolRuntime::new());
     smol::block_on(async {
-        let cache = Cache::builder(runtime.clone()).tier(redis.clone()).build().await.unwrap();
+        let cache = Cache::builder(runtime.clone()).tier(patient(redis.clone())).build().await.unwrap();
         let region: Region<Vec<u32>, u32> = cache.region("n").ttl(Duration::from_secs(100)).build().unwrap();
         region.set(&1, vec![1]).await.unwrap();
         region.clear().await.unwrap();
@@ -89,7 +90,7 @@ fn a_clear_that_meets_no_server_is_made_good_once() {
     let redis = redis.plain_values(true).value_format(JsonFormat).max_backoff(ms(100)).build().unwrap();
     let runtime = tierkeep::runtime::RuntimeHandle::new(SmolRuntime::new());
     smol::block_on(async {
-        let cache = Cache::builder(runtime.clone()).tier(redis.clone()).build().await.unwrap();
+        let cache = Cache::builder(runtime.clone()).tier(patient(redis.clone())).build().await.unwrap();
         let region: Region<Vec<u32>, u32> = cache.region("n").ttl(Duration::from_secs(100)).build().unwrap();
         region.set(&1, vec![1]).await.unwrap();
         proxy.set(Network::Refuse);

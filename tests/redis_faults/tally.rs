@@ -15,6 +15,7 @@ pub(crate) struct Tally {
     errors: AtomicU64,
     over_deadline: AtomicU64,
     slowest_us: AtomicU64,
+    latest_us: AtomicU64,
 }
 
 /// A moment's counts, or what came between two.
@@ -30,13 +31,17 @@ pub(crate) struct Counts {
     pub(crate) errors: u64,
     pub(crate) over_deadline: u64,
     pub(crate) slowest: Duration,
+    /// By how much an answer was later than its deadline, and than the runtime's timers were.
+    pub(crate) latest: Duration,
 }
 
 impl Tally {
-    pub(crate) fn answered(&self, took: Duration, late: bool) {
+    pub(crate) fn answered(&self, took: Duration, late: Duration, too_late: bool) {
         one(&self.calls);
-        self.slowest_us.fetch_max(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if late {
+        for (most, time) in [(&self.slowest_us, took), (&self.latest_us, late)] {
+            most.fetch_max(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        if too_late {
             one(&self.over_deadline);
         }
     }
@@ -74,6 +79,7 @@ impl Tally {
             errors: get(&self.errors),
             over_deadline: get(&self.over_deadline),
             slowest: Duration::from_micros(get(&self.slowest_us)),
+            latest: Duration::from_micros(get(&self.latest_us)),
         }
     }
 }
@@ -94,20 +100,31 @@ impl Counts {
             errors: self.errors - before.errors,
             over_deadline: self.over_deadline - before.over_deadline,
             slowest: self.slowest,
+            latest: self.latest,
         }
     }
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { calls, memory_hits, redis_hits, loaded, misses, degraded, errors, over_deadline, slowest } =
-            self;
+        let Self {
+            calls,
+            memory_hits,
+            redis_hits,
+            loaded,
+            misses,
+            degraded,
+            errors,
+            over_deadline,
+            slowest,
+            latest,
+        } = self;
         let hits = memory_hits + redis_hits;
-        let slowest = slowest.as_millis();
+        let (slowest, latest) = (slowest.as_millis(), latest.as_millis());
         write!(
             f,
             "calls={calls} hits={hits} (redis={redis_hits}) loaded={loaded} misses={misses} degraded={degraded} "
         )?;
-        write!(f, "errors={errors} over_deadline={over_deadline} slowest_ms={slowest}")
+        write!(f, "errors={errors} over_deadline={over_deadline} slowest_ms={slowest} latest_ms={latest}")
     }
 }

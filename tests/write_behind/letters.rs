@@ -28,6 +28,7 @@ async fn dropping(store: &MapBackend, sink: impl DeadLetterSink) -> (Cache, Regi
     let tier = Tier::new(Faulty::new(store.clone(), &runtime(), &plan))
         .label("store")
         .breaker(BreakerOptions::disabled())
+        .write_deadline(NEVER)
         .write_behind(behind);
     let cache =
         Cache::builder(runtime()).tier(MemoryBackend::entries(1_000)).tier(tier).build().await.unwrap();
@@ -233,6 +234,8 @@ fn a_journal_does_not_grow_with_letters_that_nobody_takes() {
         let tier = Tier::new(Faulty::new(MapBackend::new(), &runtime(), &plan))
             .label("store")
             .breaker(BreakerOptions::disabled())
+            // A busy disk takes its time.
+            .write_deadline(NEVER)
             .write_behind(behind);
         let cache =
             Cache::builder(runtime()).tier(MemoryBackend::entries(1_000)).tier(tier).build().await.unwrap();

@@ -33,6 +33,8 @@ pub struct RedisBuilder {
     namespace: String,
     key_format: CacheKeyFormat,
     credentials: Option<Arc<dyn CredentialsProvider>>,
+    #[cfg(feature = "sentinel")]
+    sentinel_credentials: Option<Arc<dyn CredentialsProvider>>,
     database: Option<i64>,
     label: BackendLabel,
     format: Box<dyn Format>,
@@ -68,6 +70,8 @@ impl RedisBuilder {
             namespace: String::new(),
             key_format: CacheKeyFormat::UrlEncoded,
             credentials: None,
+            #[cfg(feature = "sentinel")]
+            sentinel_credentials: None,
             database: None,
             label: BackendLabel::new_static("redis"),
             format: Box::new(PostcardFormat),
@@ -111,8 +115,9 @@ impl RedisBuilder {
         self
     }
 
-    /// The store is the one that these sentinels call `master`. User and password in the URLs are the sentinels' own;
-    /// the master's are given with [`credentials`](Self::credentials). With `rediss` URLs the master speaks TLS too.
+    /// The store is the one that these sentinels call `master`. User and password in the URLs are the sentinels' own (or
+    /// [`sentinel_credentials`](Self::sentinel_credentials)); the master's are given with
+    /// [`credentials`](Self::credentials). With `rediss` URLs the master speaks TLS too, with the same certificates.
     #[cfg(feature = "sentinel")]
     #[must_use]
     pub fn sentinels<U: AsRef<str>>(mut self, urls: impl IntoIterator<Item = U>, master: &str) -> Self {
@@ -177,6 +182,21 @@ impl RedisBuilder {
     #[must_use]
     pub fn credentials_from(mut self, provider: impl CredentialsProvider) -> Self {
         self.credentials = Some(Arc::new(provider));
+        self
+    }
+
+    /// Logs in to the sentinels as this user, whatever their URLs say. Default: as their URLs say; never as the master's.
+    #[cfg(feature = "sentinel")]
+    #[must_use]
+    pub fn sentinel_credentials(self, credentials: Credentials) -> Self {
+        self.sentinel_credentials_from(Fixed(credentials))
+    }
+
+    /// Asks for the sentinels' credentials whenever they are asked for the master, so that they may change.
+    #[cfg(feature = "sentinel")]
+    #[must_use]
+    pub fn sentinel_credentials_from(mut self, provider: impl CredentialsProvider) -> Self {
+        self.sentinel_credentials = Some(Arc::new(provider));
         self
     }
 
@@ -315,7 +335,9 @@ impl RedisBuilder {
                     info.set_redis_settings(settings)
                 };
                 let sentinels = addresses.into_iter().map(plain).collect();
-                Servers::one(&shared, Target::Sentinels(Sentinels { sentinels, master, template }))
+                let credentials = self.sentinel_credentials;
+                let sentinels = Sentinels { sentinels, credentials, master, template };
+                Servers::one(&shared, Target::Sentinels(sentinels))
             }
         };
         let options = StoreOptions {
@@ -340,6 +362,10 @@ impl RedisBuilder {
         ];
         if let Some((name, _)) = zero.iter().find(|(_, time)| time.as_millis() == 0) {
             return Err(Error::new(ErrorKind::Config, format!("`{name}` is under a millisecond")));
+        }
+        #[cfg(feature = "sentinel")]
+        if self.sentinel_credentials.is_some() && !matches!(self.layout, Layout::Sentinels(_)) {
+            return Err(config("credentials for sentinels, and no `sentinels`"));
         }
         if self.plain && self.compressor.id() != 0 {
             return Err(config("plain values are not compressed: give the tier no compressor"));

@@ -30,17 +30,17 @@ impl Connector {
         runtime: &RuntimeHandle,
         info: ConnectionInfo,
     ) -> Result<MultiplexedConnection> {
-        self.within(runtime, async { attempt(self.bound(info), self.credentials().await?).await }).await
+        self.connect_as(runtime, info, self.credentials.as_deref()).await
     }
 
-    /// The same with the user and password in `info`, whatever the backend's credentials are.
-    #[cfg(feature = "sentinel")]
-    pub(super) async fn connect_as_told(
+    /// The same with other credentials than the backend's, or with those in `info`.
+    pub(super) async fn connect_as(
         &self,
         runtime: &RuntimeHandle,
         info: ConnectionInfo,
+        whose: Option<&dyn CredentialsProvider>,
     ) -> Result<MultiplexedConnection> {
-        self.within(runtime, attempt(info, None)).await
+        self.within(runtime, async { attempt(self.bound(info), ask(whose).await?).await }).await
     }
 
     /// Connects to `info` to listen to a channel, within the timeout. Where [`connect`](Self::connect) may be called.
@@ -51,7 +51,8 @@ impl Connector {
         info: ConnectionInfo,
         channel: &str,
     ) -> Result<PubSubStream> {
-        self.within(runtime, async { listen(info, self.credentials().await?, channel).await }).await
+        let whose = self.credentials.as_deref();
+        self.within(runtime, async { listen(info, ask(whose).await?, channel).await }).await
     }
 
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
@@ -83,13 +84,13 @@ impl Connector {
             )),
         }
     }
+}
 
-    async fn credentials(&self) -> Result<Option<Credentials>> {
-        let Some(provider) = &self.credentials else { return Ok(None) };
-        provider.credentials().await.map(Some).map_err(|message| {
-            Error::new(ErrorKind::Unavailable, format!("the Redis credentials provider failed: {message}"))
-        })
-    }
+async fn ask(provider: Option<&dyn CredentialsProvider>) -> Result<Option<Credentials>> {
+    let Some(provider) = provider else { return Ok(None) };
+    provider.credentials().await.map(Some).map_err(|message| {
+        Error::new(ErrorKind::Unavailable, format!("the Redis credentials provider failed: {message}"))
+    })
 }
 
 async fn attempt(info: ConnectionInfo, credentials: Option<Credentials>) -> Result<MultiplexedConnection> {

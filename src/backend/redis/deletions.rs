@@ -1,8 +1,8 @@
 //! What clears hide is deleted in the background, in pieces, one clear after the other.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use redis::Value;
@@ -13,6 +13,7 @@ use super::script::SWEEP_UP_TO;
 use super::servers::{Keyed, Servers};
 use super::shared::Shared;
 use super::state::Counts;
+use super::turns::{Turns, Waiting};
 use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::jitter;
@@ -32,37 +33,22 @@ pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 8;
 
 #[derive(Default)]
-pub(super) struct Deletions(Mutex<Work>);
+pub(super) struct Deletions(Arc<Turns<Cleared>>);
 
 impl Deletions {
     /// Deletes what a clear hides, in the background, behind what else is to be deleted.
-    pub(super) fn add(
-        self: &Arc<Self>,
-        scope: &Scope,
-        stamp: Stamp,
-        shared: &Arc<Shared>,
-        servers: &Arc<Servers>,
-    ) {
+    pub(super) fn add(&self, scope: &Scope, stamp: Stamp, shared: &Arc<Shared>, servers: &Arc<Servers>) {
         if shared.runtime().is_ok() {
-            self.work().add(scope, stamp);
+            self.0.with(|cleared| cleared.add(scope, stamp));
             self.resume(shared, servers);
         }
     }
 
     /// Goes on with what is to be deleted, unless someone is at it.
-    pub(super) fn resume(self: &Arc<Self>, shared: &Arc<Shared>, servers: &Arc<Servers>) {
+    pub(super) fn resume(&self, shared: &Arc<Shared>, servers: &Arc<Servers>) {
         let Ok(runtime) = shared.runtime() else { return };
-        let opening = shared.openings();
-        let number = {
-            let mut work = self.work();
-            if work.waiting.is_empty() || work.running.is_some_and(|(_, under)| under == opening) {
-                return;
-            }
-            work.turns += 1;
-            work.running = Some((work.turns, opening));
-            work.turns
-        };
-        let turn = Turn { deletions: Arc::downgrade(self), number };
+        let Some(turn) = self.0.begin(shared.openings()) else { return };
+        let waiting = Arc::downgrade(&self.0);
         let (shared, servers) = (Arc::clone(shared), Arc::downgrade(servers));
         runtime.spawn(async move {
             while let Some(next) = turn.next() {
@@ -78,76 +64,43 @@ impl Deletions {
                     runtime.sleep(jitter(pause, runtime.random())).await;
                     pause *= 2;
                 }
-                turn.done(&next);
+                let Some(waiting) = waiting.upgrade() else { return };
+                waiting.with(|cleared| cleared.done(&next));
             }
         });
     }
-
-    fn work(&self) -> MutexGuard<'_, Work> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// What is still to be deleted.
+/// What is still to be deleted: the oldest first, each scope once. Past [`MAX_REGIONS`] the oldest goes: it stays hidden
+/// until it expires.
 #[derive(Default)]
-struct Work {
-    /// The oldest first, each scope once. Past [`MAX_REGIONS`] the oldest goes: it stays hidden until it expires.
-    waiting: VecDeque<(Scope, Stamp)>,
-    /// The turns of those who are at it, counted.
-    turns: u64,
-    /// Who is at it, and under which opening of the backend: it may have ended with its runtime.
-    running: Option<(u64, u64)>,
-}
+struct Cleared(VecDeque<(Scope, Stamp)>);
 
-impl Work {
+impl Cleared {
     fn add(&mut self, scope: &Scope, stamp: Stamp) {
-        if let Some((_, known)) = self.waiting.iter_mut().find(|(known, _)| known == scope) {
+        if let Some((_, known)) = self.0.iter_mut().find(|(known, _)| known == scope) {
             *known = stamp.max(*known);
             return;
         }
-        self.waiting.push_back((scope.clone(), stamp));
-        if self.waiting.len() > MAX_REGIONS {
-            self.waiting.pop_front();
+        self.0.push_back((scope.clone(), stamp));
+        if self.0.len() > MAX_REGIONS {
+            self.0.pop_front();
         }
-    }
-}
-
-/// Someone at work; however it ends, another may begin.
-struct Turn {
-    deletions: Weak<Deletions>,
-    number: u64,
-}
-
-impl Turn {
-    /// What is to be deleted next.
-    fn next(&self) -> Option<(Scope, Stamp)> {
-        let deletions = self.deletions.upgrade()?;
-        let mut work = deletions.work();
-        if work.running.is_none_or(|(number, _)| number != self.number) {
-            return None;
-        }
-        let next = work.waiting.front().cloned();
-        if next.is_none() {
-            work.running = None;
-        }
-        next
     }
 
     /// It has been deleted, or given up. What was cleared again meanwhile stays.
-    fn done(&self, done: &(Scope, Stamp)) {
-        let Some(deletions) = self.deletions.upgrade() else { return };
-        let mut work = deletions.work();
-        if work.waiting.front() == Some(done) {
-            work.waiting.pop_front();
+    fn done(&mut self, done: &(Scope, Stamp)) {
+        if self.0.front() == Some(done) {
+            self.0.pop_front();
         }
     }
 }
 
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let Some(deletions) = self.deletions.upgrade() else { return };
-        let mut work = deletions.work();
-        work.running.take_if(|(number, _)| *number == self.number);
+impl Waiting for Cleared {
+    type Piece = (Scope, Stamp);
+
+    fn next(&self) -> Option<Self::Piece> {
+        self.0.front().cloned()
     }
 }
 
@@ -267,21 +220,21 @@ mod tests {
 
     #[test]
     fn what_waits_is_deleted_in_its_order_each_scope_once_up_to_its_newest_clear() {
-        let mut work = Work::default();
+        let mut work = Cleared::default();
         for (id, time) in [(1, 10), (2, 20), (1, 30), (2, 15)] {
             work.add(&region(id), Stamp { time, node: 1 });
         }
-        let waiting: Vec<_> = work.waiting.iter().map(|(scope, stamp)| (scope.clone(), stamp.time)).collect();
+        let waiting: Vec<_> = work.0.iter().map(|(scope, stamp)| (scope.clone(), stamp.time)).collect();
         assert_eq!(waiting, [(region(1), 30), (region(2), 20)]);
     }
 
     #[test]
     fn no_more_waits_than_regions_on_record() {
-        let mut work = Work::default();
+        let mut work = Cleared::default();
         for id in 0..MAX_REGIONS + 10 {
             work.add(&region(id), Stamp { time: 1, node: 1 });
         }
-        assert_eq!(work.waiting.len(), MAX_REGIONS);
-        assert_eq!(work.waiting.front().map(|(scope, _)| scope.clone()), Some(region(10)), "the oldest went");
+        assert_eq!(work.0.len(), MAX_REGIONS);
+        assert_eq!(work.0.front().map(|(scope, _)| scope.clone()), Some(region(10)), "the oldest went");
     }
 }

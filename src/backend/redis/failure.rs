@@ -26,6 +26,11 @@ pub(super) fn refusal(error: &ServerError) -> Error {
     Error::new(ErrorKind::Backend, format!("Redis refused: {} {details}", error.code()))
 }
 
+/// Whether it is a refusal for want of memory, also of a command inside a script.
+pub(super) fn is_out_of_memory(error: &Error) -> bool {
+    error.message().contains("OOM ")
+}
+
 /// What stands under the key is not a string.
 pub(super) fn is_wrong_type(error: &ServerError) -> bool {
     error.code() == "WRONGTYPE"

@@ -1,18 +1,22 @@
 //! Sentinels: asked for the master at each connection, so that a failover is followed by the next one.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::{ConnectionAddr, ConnectionInfo, Value};
 
 use super::connect::Connector;
+use super::credentials::CredentialsProvider;
 use super::failure;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::RuntimeHandle;
 
 pub(super) struct Sentinels {
-    /// With their own users and passwords.
+    /// With their own users and passwords, where these are not asked for.
     pub(super) sentinels: Vec<ConnectionInfo>,
+    pub(super) credentials: Option<Arc<dyn CredentialsProvider>>,
     pub(super) master: String,
     /// What the master is connected to with, but for its address.
     pub(super) template: ConnectionInfo,
@@ -64,7 +68,7 @@ impl Sentinels {
         runtime: &RuntimeHandle,
         sentinel: ConnectionInfo,
     ) -> Result<ConnectionInfo> {
-        let mut connection = connector.connect_as_told(runtime, sentinel).await?;
+        let mut connection = connector.connect_as(runtime, sentinel, self.credentials.as_deref()).await?;
         let mut ask = redis::cmd("SENTINEL");
         ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
         let answer = connection.send_packed_command(&ask).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::clears::Clears;
 use super::deletions::Deletions;
 use super::driver::RedisDriver;
+use super::failure;
 use super::servers::Servers;
 use super::shared::Shared;
 use super::state::RedisStats;
@@ -25,7 +26,7 @@ pub(super) struct Store {
     /// In ns of the runtime's clock.
     pub(super) replica_rests_until: AtomicU64,
     pub(super) clears: Clears,
-    deletions: Arc<Deletions>,
+    deletions: Deletions,
     /// What clears are where there are no stamps.
     pub(super) wipes: Arc<Wipes>,
     pub(super) options: StoreOptions,
@@ -59,7 +60,7 @@ impl Store {
             replica: replica.map(Arc::new),
             replica_rests_until: AtomicU64::new(0),
             clears,
-            deletions: Arc::default(),
+            deletions: Deletions::default(),
             wipes: Arc::default(),
             options,
         }
@@ -84,8 +85,12 @@ impl Store {
         if self.options.plain {
             return self.wipes.wipe(scope, stamp, &self.shared, &self.servers).await;
         }
-        let stamp = self.clears.record(scope, stamp, &self.servers).await?;
-        self.deletions.add(scope, stamp, &self.shared, &self.servers);
-        Ok(())
+        let recorded = self.clears.record(scope, stamp, &self.servers).await;
+        // Without room for the mark, what it would hide is deleted first: then there is room when it is asked for again.
+        let full = recorded.as_ref().is_err_and(failure::is_out_of_memory);
+        if let Some(stamp) = recorded.as_ref().ok().copied().or(full.then_some(stamp)) {
+            self.deletions.add(scope, stamp, &self.shared, &self.servers);
+        }
+        recorded.map(drop)
     }
 }

@@ -5,8 +5,8 @@
 //! call failed, goes on instead of beginning anew.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use event_listener::Event;
@@ -15,6 +15,7 @@ use super::deletions::{FIRST_RETRY, Progress, sweep};
 use super::keyspace::Keyspace;
 use super::servers::Servers;
 use super::shared::Shared;
+use super::turns::{Turns, Waiting};
 use crate::backend::{BackendResult, Scope};
 use crate::error::Error;
 use crate::key::CacheKey;
@@ -35,7 +36,7 @@ const MAX_WRITTEN: usize = 100_000;
 
 #[derive(Default)]
 pub(super) struct Wipes {
-    work: Mutex<Work>,
+    work: Arc<Turns<Work>>,
     /// Whether any is under way: most reads and writes need not look.
     any: AtomicBool,
     /// Told when one has ended, or failed for the first time.
@@ -48,10 +49,14 @@ struct Work {
     waiting: VecDeque<Wipe>,
     /// Those that have ended last.
     done: VecDeque<(Scope, Stamp)>,
-    /// The turns of those who are at it, counted.
-    turns: u64,
-    /// Who is at it, and under which opening of the backend: it may have ended with its runtime.
-    running: Option<(u64, u64)>,
+}
+
+impl Waiting for Work {
+    type Piece = (Scope, Stamp);
+
+    fn next(&self) -> Option<Self::Piece> {
+        self.waiting.front().map(|wipe| (wipe.scope.clone(), wipe.stamp))
+    }
 }
 
 struct Wipe {
@@ -124,16 +129,15 @@ impl Wipes {
         servers: &Arc<Servers>,
     ) -> BackendResult<()> {
         let runtime = shared.runtime()?;
-        {
-            let mut work = self.work();
+        self.work.with(|work| {
             work.add(scope, stamp);
             self.any.store(!work.waiting.is_empty(), Ordering::SeqCst);
-        }
+        });
         self.resume(shared, servers);
         let until = runtime.now().after(PATIENCE);
         loop {
             let changed = self.changed.listen();
-            if let Some(outcome) = self.work().outcome(scope, stamp) {
+            if let Some(outcome) = self.work.with(|work| work.outcome(scope, stamp)) {
                 return outcome;
             }
             if runtime.deadline(until, changed).await.is_none() {
@@ -147,12 +151,14 @@ impl Wipes {
         if !self.any.load(Ordering::SeqCst) {
             return;
         }
-        for wipe in &mut self.work().waiting {
-            let is_later = stamp.is_none_or(|stamp| stamp.time > wipe.stamp.time);
-            if is_later && wipe.scope.covers(key.prefix()) && wipe.written.len() < MAX_WRITTEN {
-                wipe.written.insert(name.to_vec());
+        self.work.with(|work| {
+            for wipe in &mut work.waiting {
+                let is_later = stamp.is_none_or(|stamp| stamp.time > wipe.stamp.time);
+                if is_later && wipe.scope.covers(key.prefix()) && wipe.written.len() < MAX_WRITTEN {
+                    wipe.written.insert(name.to_vec());
+                }
             }
-        }
+        });
     }
 
     /// Whether what stands under a key may be what a clear has yet to delete. To be asked before it is read.
@@ -162,35 +168,28 @@ impl Wipes {
         }
         let name = keyspace.name(key);
         let hides = |wipe: &Wipe| wipe.scope.covers(key.prefix()) && !wipe.written.contains(&name);
-        self.work().waiting.iter().any(hides)
+        self.work.with(|work| work.waiting.iter().any(hides))
     }
 
     /// Goes on with what is to be deleted, unless someone is at it.
     pub(super) fn resume(self: &Arc<Self>, shared: &Arc<Shared>, servers: &Arc<Servers>) {
         let Ok(runtime) = shared.runtime() else { return };
-        let opening = shared.openings();
-        let number = {
-            let mut work = self.work();
-            if work.waiting.is_empty() || work.running.is_some_and(|(_, under)| under == opening) {
-                return;
-            }
-            work.turns += 1;
-            work.running = Some((work.turns, opening));
-            work.turns
-        };
-        let turn = Turn { wipes: Arc::downgrade(self), number };
+        let Some(turn) = self.work.begin(shared.openings()) else { return };
+        let wipes = Arc::downgrade(self);
         let (shared, servers) = (Arc::clone(shared), Arc::downgrade(servers));
         runtime.spawn(async move {
             let mut last = None;
             let (mut progress, mut pause) = (Progress::default(), FIRST_RETRY);
-            while let Some((wipes, next)) = turn.next() {
-                let Some(servers) = servers.upgrade() else { return };
+            while let Some(next) = turn.next() {
+                let (Some(wipes), Some(servers)) = (wipes.upgrade(), servers.upgrade()) else { return };
                 if last.as_ref() != Some(&next) {
                     (progress, pause) = (Progress::default(), FIRST_RETRY);
                 }
                 let spare = |name: &[u8]| {
                     // Superseded by another one: nothing more is to be deleted on behalf of this one.
-                    wipes.work().find(&next).is_none_or(|wipe| wipe.written.contains(name))
+                    let spares =
+                        |work: &mut Work| work.find(&next).is_none_or(|wipe| wipe.written.contains(name));
+                    wipes.work.with(spares)
                 };
                 let swept = sweep(&next.0, None, &mut progress, spare, &shared, &servers).await;
                 wipes.ended(&next, swept.as_ref().err());
@@ -206,8 +205,7 @@ impl Wipes {
     }
 
     fn ended(&self, which: &(Scope, Stamp), failed: Option<&Error>) {
-        {
-            let mut work = self.work();
+        self.work.with(|work| {
             match failed {
                 None => work.end(which),
                 Some(error) => {
@@ -217,44 +215,8 @@ impl Wipes {
                 }
             }
             self.any.store(!work.waiting.is_empty(), Ordering::SeqCst);
-        }
+        });
         self.changed.notify(usize::MAX);
-    }
-
-    fn work(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Someone at work; however it ends, another may begin.
-struct Turn {
-    wipes: Weak<Wipes>,
-    number: u64,
-}
-
-impl Turn {
-    /// What is to be deleted next.
-    fn next(&self) -> Option<(Arc<Wipes>, (Scope, Stamp))> {
-        let wipes = self.wipes.upgrade()?;
-        let next = {
-            let mut work = wipes.work();
-            if work.running.is_none_or(|(number, _)| number != self.number) {
-                return None;
-            }
-            let next = work.waiting.front().map(|wipe| (wipe.scope.clone(), wipe.stamp));
-            if next.is_none() {
-                work.running = None;
-            }
-            next
-        };
-        Some((wipes, next?))
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let Some(wipes) = self.wipes.upgrade() else { return };
-        wipes.work().running.take_if(|(number, _)| *number == self.number);
     }
 }
 

@@ -208,25 +208,27 @@ impl Store {
             groups.iter().map(call).collect()
         };
         let answers = self.servers.run(&STORE_IF_NEWER, calls).await;
-        let mut outcomes: Vec<_> = changes.iter().map(|_| Err(failure::unexpected("a write"))).collect();
+        let mut outcomes: Vec<Option<BackendResult<Outcome>>> = Vec::new();
+        outcomes.resize_with(changes.len(), || None);
         for (group, answer) in groups.iter().zip(answers) {
             match answer {
                 Ok(Value::Array(answers)) if answers.is_empty() => {
-                    group.iter().for_each(|&place| outcomes[place] = Ok(Outcome::Applied(true)));
+                    group.iter().for_each(|&place| outcomes[place] = Some(Ok(Outcome::Applied(true))));
                 }
                 Ok(Value::Array(answers)) => {
                     for (&place, answer) in group.iter().zip(answers) {
-                        outcomes[place] = outcome(answer);
+                        outcomes[place] = Some(outcome(answer));
                     }
                 }
                 Ok(Value::ServerError(error)) => {
-                    group.iter().for_each(|&place| outcomes[place] = Err(failure::refusal(&error)));
+                    group.iter().for_each(|&place| outcomes[place] = Some(Err(failure::refusal(&error))));
                 }
                 Ok(_) => {}
-                Err(error) => group.iter().for_each(|&place| outcomes[place] = Err(error.clone())),
+                Err(error) => group.iter().for_each(|&place| outcomes[place] = Some(Err(error.clone()))),
             }
         }
-        outcomes
+        let unanswered = || Err(failure::unexpected("a write"));
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unanswered)).collect()
     }
 
     // ---- without a stamp

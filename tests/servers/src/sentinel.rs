@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::await_until;
-use crate::server::RedisServer;
+use crate::server::{RedisServer, RedisServerBuilder};
 
 /// What the sentinel calls the primary.
 const NAME: &str = "tierkeep";
@@ -19,13 +19,21 @@ impl RedisSentinel {
     /// Starts them, and returns once the sentinel knows the replica.
     ///
     /// # Errors
-    /// As of [`RedisServerBuilder::start`](crate::RedisServerBuilder::start), or if it does not know it in 20 s.
+    /// As of [`RedisServerBuilder::start`](crate::RedisServerBuilder::start), or if it does not know it in a minute.
     pub fn start() -> io::Result<Self> {
-        let primary = RedisServer::start()?;
-        let replica = RedisServer::builder().replica_of(&primary).start()?;
+        Self::start_with(RedisServer::builder(), RedisServer::builder())
+    }
+
+    /// The same, all with options: two servers and the sentinel. Either all of them have TLS, or none.
+    ///
+    /// # Errors
+    /// As of [`start`](Self::start).
+    pub fn start_with(server: RedisServerBuilder, sentinel: RedisServerBuilder) -> io::Result<Self> {
+        let primary = server.clone().start()?;
+        let replica = server.replica_of(&primary).start()?;
         await_until("a replica", || Ok((replica.info("master_link_status")? == "up").then_some(())))?;
         let (user, password) = RedisServer::harness();
-        let sentinel = RedisServer::builder()
+        let sentinel = sentinel
             .sentinel()
             .config(format!("sentinel monitor {NAME} 127.0.0.1 {} 1", primary.port()))
             .config(format!("sentinel auth-user {NAME} {user}"))
@@ -68,7 +76,7 @@ impl RedisSentinel {
     /// Kills the primary and waits until the other one has been promoted.
     ///
     /// # Errors
-    /// If that takes more than 20 s.
+    /// If that takes more than a minute.
     pub fn fail_over(&self) -> io::Result<()> {
         let old = self.primary()?;
         let other = &self.servers[1 - old];

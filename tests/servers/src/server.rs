@@ -76,11 +76,11 @@ impl RedisServerBuilder {
 
     /// Is a node of a cluster.
     pub(crate) fn cluster_node(self) -> Self {
-        self.config("cluster-enabled yes").config("cluster-node-timeout 2000")
+        self.config("cluster-enabled yes").config("cluster-node-timeout 5000")
     }
 
-    /// Is a sentinel.
-    pub(crate) fn sentinel(mut self) -> Self {
+    /// Is a sentinel, which watches what it is told to with `SENTINEL MONITOR`.
+    pub fn sentinel(mut self) -> Self {
         self.sentinel = true;
         self
     }
@@ -88,7 +88,7 @@ impl RedisServerBuilder {
     /// Starts it, and returns once it answers `PING`.
     ///
     /// # Errors
-    /// If `redis-server` is missing, refuses its configuration (with the end of its log), or does not answer in 20 s.
+    /// If `redis-server` is missing, refuses its configuration (with the end of its log), or does not answer in a minute.
     pub fn start(self) -> io::Result<RedisServer> {
         let mut attempts = 0;
         loop {
@@ -124,7 +124,7 @@ impl RedisServerBuilder {
             let (certificate, key, authority) = (tls.certificate(), tls.key(), tls.authority());
             let _ = writeln!(
                 text,
-                "tls-port {port}\ntls-auth-clients no\ntls-cert-file {}",
+                "tls-port {port}\ntls-auth-clients no\ntls-replication yes\ntls-cluster yes\ntls-cert-file {}",
                 certificate.display()
             );
             let _ =
@@ -237,7 +237,7 @@ impl RedisServer {
     /// Asks it to end, and waits until it has.
     ///
     /// # Errors
-    /// If it cannot be signalled or does not end in 20 s.
+    /// If it cannot be signalled or does not end in a minute.
     pub fn stop(&self) -> io::Result<()> {
         let mut slot = self.process();
         if let Some(process) = slot.as_mut() {
@@ -316,7 +316,7 @@ impl RedisServer {
     /// Makes it the replica of another server, and waits until it holds the same data.
     ///
     /// # Errors
-    /// If it does not in 20 s.
+    /// If it does not in a minute.
     pub fn follow(&self, primary: &Self) -> io::Result<()> {
         self.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()])?;
         await_until("a replica's copy", || Ok((self.info("master_link_status")? == "up").then_some(())))
@@ -325,7 +325,7 @@ impl RedisServer {
     /// Hands its role to a replica of its own, as a planned failover does: no write is lost.
     ///
     /// # Errors
-    /// If that takes more than 20 s.
+    /// If that takes more than a minute.
     pub fn fail_over_to(&self, replica: &Self) -> io::Result<()> {
         let port = replica.port().to_string();
         await_until("the replica to be online", || {

@@ -60,12 +60,13 @@ fn a_host_that_is_back_resets_what_it_does_not_know() {
 #[test]
 fn a_stranded_connection_stays_silent_and_new_ones_work() {
     let (_server, proxy) = start();
-    let mut old = Client::tcp(proxy.addr()).unwrap();
+    let mut old = Client::tcp_within(proxy.addr(), Duration::from_secs(5)).unwrap();
     assert_eq!(get(&mut old).unwrap(), whole());
     proxy.strand();
     assert_eq!(get(&mut Client::tcp(proxy.addr()).unwrap()).unwrap(), whole());
     let silent = get(&mut old).unwrap_err();
     assert!(matches!(silent.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{silent}");
+    assert!(proxy.counts().lost_bytes > 0);
 }
 
 #[test]

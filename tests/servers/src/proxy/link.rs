@@ -22,6 +22,8 @@ pub(crate) struct Link {
     over: AtomicBool,
     /// Bytes were lost: whoever listens again knows nothing of this connection.
     tainted: AtomicBool,
+    /// A command was lost at which it hangs.
+    hung: AtomicBool,
     owed: Mutex<Owed>,
 }
 
@@ -54,7 +56,8 @@ impl Link {
             let _ = stream.set_write_timeout(Some(Duration::from_secs(1)));
         }
         let (over, tainted) = (AtomicBool::new(false), AtomicBool::new(false));
-        let link = Arc::new(Self { shared, number, client, server, over, tainted, owed: Mutex::default() });
+        let (hung, owed) = (AtomicBool::new(false), Mutex::default());
+        let link = Arc::new(Self { shared, number, client, server, over, tainted, hung, owed });
         let requests = Arc::clone(&link);
         std::thread::spawn(move || requests.requests());
         std::thread::spawn(move || link.replies());
@@ -113,9 +116,11 @@ impl Link {
                     buffer.extend_from_slice(&chunk[..read]);
                     return true;
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                }
-                Err(_) => return false,
+                // Interrupted: of a process that was stopped and goes on.
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
+                    _ => return false,
+                },
             }
         }
     }
@@ -123,7 +128,7 @@ impl Link {
     /// Open connections end with a reset when nobody listens, and after they lost bytes to a host that is back.
     fn is_to_end(&self) -> bool {
         let state = self.shared.lock();
-        let lossy = matches!(state.network, Network::Blackhole | Network::ResetAfter(_))
+        let lossy = matches!(state.network, Network::Blackhole | Network::ResetAfter(_) | Network::HangAt(_))
             || self.number <= state.stranded;
         let end =
             matches!(state.network, Network::Refuse) || (self.tainted.load(Ordering::Relaxed) && !lossy);
@@ -196,6 +201,12 @@ impl Link {
         while let Some(len) = frame_len(&buffer[taken..]) {
             let frame = &buffer[taken..taken + len];
             taken += len;
+            if matches!(&state.network, Network::HangAt(commands) if self.hung.load(Ordering::Relaxed) || commands.includes(name(frame)))
+            {
+                self.hung.store(true, Ordering::Relaxed);
+                self.lose(&mut frame.to_vec());
+                continue;
+            }
             let answer = match &state.network {
                 Network::Answer(commands, text) if commands.includes(name(frame)) => {
                     Some(format!("-{text}\r\n"))

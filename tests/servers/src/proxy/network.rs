@@ -25,6 +25,8 @@ pub enum Network {
     Garble,
     /// These commands are answered with an error and not passed; the text as the server sends it, without the dash.
     Answer(Commands, String),
+    /// With the first of these commands a connection hangs: it and all that follows is lost, until the network changes.
+    HangAt(Commands),
 }
 
 impl Network {
@@ -51,6 +53,8 @@ pub enum Commands {
     Writes,
     /// All but those that set up a connection.
     Data,
+    /// The one with this name.
+    Named(&'static str),
 }
 
 impl Commands {
@@ -75,6 +79,7 @@ impl Commands {
                 "INCR",
                 "INCRBY",
             ]),
+            Self::Named(only) => is(&[only]),
             Self::Data => !is(&["HELLO", "AUTH", "CLIENT", "SELECT", "CLUSTER", "COMMAND"]),
         }
     }
