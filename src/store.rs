@@ -128,6 +128,7 @@ impl Store {
         self.check(&object).await.map_err(|error| error.for_key(key))?;
         let (began, life) = (Began::now(&self.engine.runtime), self.life(ttl));
         let result = self.engine.set(key, object, &self.ty, life).await;
+        #[cfg(feature = "zstd")]
         self.tend_dictionary(&life);
         self.shared.meter.wrote(result.is_ok(), began, &self.engine.runtime);
         result
@@ -216,6 +217,7 @@ impl Store {
                     tiers: Vec::new(),
                 };
                 self.engine.fill(refill).await;
+                #[cfg(feature = "zstd")]
                 self.tend_dictionary(meta);
             }
             // Only now: until the topmost tier has the value, whoever asks finds the landed flight.
@@ -225,9 +227,8 @@ impl Store {
     }
 
     /// After a write of an entry with this life: what is to be done about the region's dictionary.
-    #[cfg_attr(not(feature = "zstd"), expect(clippy::unused_self, reason = "there are no dictionaries"))]
-    fn tend_dictionary(&self, #[cfg_attr(not(feature = "zstd"), expect(unused))] life: &Meta) {
-        #[cfg(feature = "zstd")]
+    #[cfg(feature = "zstd")]
+    fn tend_dictionary(&self, life: &Meta) {
         if let Some(dictionary) = self.ty.dictionary() {
             self.engine.tend_dictionary(dictionary, life);
         }
