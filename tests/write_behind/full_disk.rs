@@ -1,5 +1,7 @@
 //! A journal whose disk is full: what each overload policy makes of it, through the cache.
 
+#![expect(clippy::disallowed_methods, reason = "tasks and pauses outside of a cache")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
