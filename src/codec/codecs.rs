@@ -172,17 +172,17 @@ impl Codecs {
         self.pool.run(job).await?
     }
 
-    /// Encodes `value` as `backend` wants it, if it is small enough to be encoded in place and can be encoded.
+    /// Encodes `value` as `backend` wants it, if it is small enough to be encoded in place.
     pub(crate) fn encode_at_once(
         &self,
         value: &Object,
         ty: &dyn ValueType,
         backend: &dyn Backend,
-    ) -> Option<Encoded> {
+    ) -> Option<Result<Encoded>> {
         let (format, compressor) = (backend.value_format(), backend.compressor());
         let limit = self.encode_limit(format, compressor);
         let measured = in_place(value, ty, limit)?;
-        self.encode_counted(value, ty, format, compressor, &self.counters.inline, measured).ok()
+        Some(self.encode_counted(value, ty, format, compressor, &self.counters.inline, measured))
     }
 
     /// What `value` weighs in memory, in bytes, if that can be counted in place.

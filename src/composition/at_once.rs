@@ -13,7 +13,7 @@ use super::policy::{ReadPolicy, RefillPolicy, WritePolicy};
 use super::write::{Planned, Sent, nothing, send};
 use crate::backend::Holds;
 use crate::codec::ValueType;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::hit::Hit;
 use crate::key::CacheKey;
 use crate::observe::Began;
@@ -183,19 +183,29 @@ impl Engine {
     }
 
     /// The same where some tiers write behind or are asked by calls: the former are not awaited while their queues have
-    /// room. `None`, with nothing done: the value goes the long way, since it is too large to be encoded here and now, or
-    /// cannot be encoded.
+    /// room. `None`, with nothing done: the value goes the long way, since it is too large to be encoded here and now, or a
+    /// tier has to do without it.
     pub(super) fn queue_at_once(
         &self,
         key: &CacheKey,
         object: &Object,
         ty: &dyn ValueType,
         life: Meta,
-    ) -> Option<Left> {
+    ) -> Option<Result<Left>> {
         let (queueing, require_all) = (self.queueing?, self.policy_at_once()?);
         let weight = if queueing.weighed { self.codecs.weigh_at_once(object, ty)? } else { 0 };
         let mut encoded = match queueing.encoded {
-            Some(index) => Some(self.codecs.encode_at_once(object, ty, &*self.cores[index].backend)?),
+            Some(index) => {
+                let core = &self.cores[index];
+                match self.codecs.encode_at_once(object, ty, &*core.backend)? {
+                    Ok(encoded) => Some(encoded),
+                    // The value's own doing: nothing is changed.
+                    Err(error) if matches!(error.kind(), ErrorKind::Encode | ErrorKind::TooLarge) => {
+                        return Some(Err(error.at_tier(&core.label).for_key(key)));
+                    }
+                    Err(_) => return None,
+                }
+            }
             None => None,
         };
         let change = |core: &TierCore, stamp: Stamp| {
@@ -210,7 +220,7 @@ impl Engine {
             Change::Set(Entry::new(payload, meta))
         };
         let (tally, left) = self.change_at_once(key, change);
-        Some(Left { tally, left, require_all })
+        Some(Ok(Left { tally, left, require_all }))
     }
 
     /// Waits for what could not be settled at once.

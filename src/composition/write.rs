@@ -91,7 +91,7 @@ impl Engine {
             return self.set_at_once(key, object, life, require_all).await;
         }
         if let Some(queued) = self.queue_at_once(key, &object, &**ty, life) {
-            return self.await_queued(queued).await;
+            return self.await_queued(queued?).await;
         }
         // Boxed, so that the usual way does not carry its state.
         Box::pin(self.set_in_steps(key, object, ty, life)).await

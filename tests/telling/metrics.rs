@@ -154,6 +154,7 @@ fn every_metric_is_described_and_moves() {
             let tier = store
                 .tier("store")
                 .concurrency(1)
+                .mailbox(64)
                 .quarantine(3)
                 .breaker(BreakerOptions { min_calls: 20, ..BreakerOptions::default() });
             let cache = Cache::builder(runtime.clone())
@@ -197,7 +198,7 @@ fn every_metric_is_described_and_moves() {
             )
             .await;
             store.plan.heal();
-            // More changes than the actor takes in while a call is out: the rest waits in its mailbox.
+            // More changes than callers may queue themselves while a call is out: the rest waits in the mailbox.
             store.plan.rate_on(Op::Write, Fault::Delay, 1.0);
             let sets = join_all((3000..3600).map(|key| {
                 let region = &region;
