@@ -117,7 +117,9 @@ impl Ledger {
         }
         let weight = mutation.change.weight();
         let old = state.pending.as_ref().map(|pending| pending.change.weight());
-        let barges = old.is_none() && backlog.line.is_behind(ticket, at.now);
+        // Also for a key with a place: those whose patience has ended are off the line, and nobody waits for them.
+        let behind = backlog.line.is_behind(ticket, at.now);
+        let barges = old.is_none() && behind;
         if barges || !backlog.has_room(weight, old) {
             if !make_room {
                 return Verdict::Full(mutation);
