@@ -99,6 +99,7 @@ mod behaviour {
                     who_waits_for_room_is_passed_by_nobody
                     who_leaves_the_line_for_room_hands_the_turn_on
                     who_is_not_polled_holds_the_line_up_no_longer_than_it_would_wait
+                    who_waits_with_a_place_outlasts_one_who_is_not_polled
                 }
                 write_behind {
                     a_write_is_acknowledged_before_the_store_has_it

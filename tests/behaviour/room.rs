@@ -89,3 +89,22 @@ pub(crate) async fn who_is_not_polled_holds_the_line_up_no_longer_than_it_would_
     assert!((longest..longest + Duration::from_millis(2)).contains(&took), "{took:?}");
     assert_eq!(large.await.unwrap_err().kind(), ErrorKind::Overloaded);
 }
+
+pub(crate) async fn who_waits_with_a_place_outlasts_one_who_is_not_polled(world: World) {
+    if world.sim().is_none() {
+        return;
+    }
+    let longest = Duration::from_millis(50);
+    let (bench, blobs) = line(&world, longest).await;
+    blobs.set(&5, vec![1; 500]).await.unwrap();
+    let mut first = Box::pin(blobs.set(&2, vec![1; 6_000]));
+    while bench.queue().waiting == 0 {
+        assert!(futures_util::poll!(&mut first).is_pending());
+        world.runtime.sleep(Duration::from_micros(1)).await;
+    }
+    world.runtime.sleep(longest / 2).await;
+    // It has a place, and grows beyond what there is room for; the first one's patience ends meanwhile.
+    let grows = join(&bench, &blobs, 1, 9_800).await;
+    assert_eq!(grows.await.unwrap().unwrap_err().kind(), ErrorKind::Overloaded);
+    assert_eq!(first.await.unwrap_err().kind(), ErrorKind::Overloaded);
+}
