@@ -204,7 +204,8 @@ impl Ledger {
         Some(attempt)
     }
 
-    /// Ends such an attempt, or that of a mutation that overtook none, which was confirmed. `false`, with nothing changed, if something has come between.
+    /// Ends such an attempt, or that of a mutation that overtook none, which was confirmed. `false`, with nothing changed,
+    /// if something has come between.
     pub(super) fn end_at_once(&mut self, key: &CacheKey, attempt: Attempt, stamp: Stamp) -> bool {
         let Some(state) = self.keys.get_mut(key) else { return false };
         if !state.is_only_out(attempt) || state.pending.is_some() {

@@ -21,7 +21,7 @@ pub struct TierOptions {
     pub write_deadline: Duration,
     /// How long opening the backend may take before it counts as failed. Default: 5 s.
     pub open_deadline: Duration,
-    /// Messages that wait for the actor. Default: 1,024.
+    /// Messages that wait for the actor; callers queue about as much themselves before they send any. Default: 1,024.
     pub mailbox: usize,
     /// Keys in one backend call, at most. Default: 128.
     pub batch_keys: usize,

@@ -90,8 +90,7 @@ impl TierCore {
 
     /// Takes a read in its caller's own task, without a message; gives it back where there is no room for it, so that
     /// it waits in the mailbox like others. Taken, it is answered by its deadline. To be called while nothing waits
-    /// there. Reads need no actor: should it
-    /// restart now, the next incarnation finds the queue as it is.
+    /// there. Reads need no actor: should it restart now, the next incarnation finds the queue as it is.
     pub(crate) fn read_at_once(self: &Arc<Self>, read: ReadOp) -> Option<ReadOp> {
         let limit = self.callers_limit();
         let (pushed, unwatched, starts) = {
