@@ -211,6 +211,14 @@ dependencies() {
     fi
 }
 
+# What the failed tests printed, once more: whoever reads only the end of a long log needs their names.
+failures() {
+    awk '/^ +(Running|Doc-tests) / { binary = $0 }
+         /^failures:$/ { if (!telling) print "\n" binary; telling = 1 }
+         telling
+         /^test result: / { telling = 0 }' "$log"
+}
+
 # Totals over all test binaries, unless one of them ended without telling (it did not build, or was killed).
 totals() {
     local started told
@@ -251,6 +259,7 @@ step "simulated hour" simulated_hour
 step "telemetry example" telemetry_example
 step "services that share a Redis" shared_redis_example
 
+[ "$tests_failed" -eq 0 ] || failures
 printf '\n== done in %d s\n' "$SECONDS"
 totals
 exit "$tests_failed"
