@@ -9,8 +9,7 @@ use std::time::Duration;
 use event_listener::Event;
 use futures_util::task::AtomicWaker;
 
-use super::backlog::Backlog;
-use super::behind::Behind;
+use super::behind::{Backlog, Behind};
 use super::breaker::{Breaker, BreakerState, Watch};
 use super::counters::Counters;
 use super::decodes::Decodes;

@@ -9,13 +9,13 @@
 //! 3. What arrives meanwhile waits; when the attempt ends, the newest goes and the older ones settle with it.
 //! 4. A mutation that was not confirmed quarantines the key (see [`quarantine`](super::quarantine)).
 //! 5. In a write-behind tier a mutation is settled when it is queued; it shows until the store has confirmed it (see
-//!    [`pending`](super::pending)).
+//!    [`behind`](super::behind)).
 //!
 //! Everything here runs under the ledger's lock and only moves state; calls, wake-ups and answers happen outside.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::backlog::{Backlog, Pending};
+use super::behind::{Backlog, Pending};
 use super::message::{Change, Finished, Mutation, Settled, Settlement};
 use super::quarantine::Quarantine;
 use crate::error::{Error, ErrorKind};

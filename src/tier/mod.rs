@@ -9,7 +9,6 @@
 
 mod actor;
 mod at_once;
-mod backlog;
 mod behind;
 mod breaker;
 mod call;
@@ -23,19 +22,16 @@ pub(crate) mod message;
 mod options;
 mod outdated;
 mod overruled;
-mod pending;
 mod pump;
 mod quarantine;
 mod queue;
 mod repair;
-mod room;
 mod watch;
 
 pub(crate) use self::core::TierCore;
 pub(crate) use actor::TierActor;
-pub use backlog::WriteBehindCounts;
 pub(crate) use behind::Accepting;
-pub use behind::WriteBehindInspection;
+pub use behind::{WriteBehindCounts, WriteBehindInspection};
 pub use breaker::{BreakerOptions, BreakerState};
 pub(crate) use counters::Counters;
 pub use counters::{ReadCounts, WriteCounts};

@@ -11,9 +11,9 @@
 //! it. If that will not come, because its value could not be kept for the repair or the repair fails again and again, the
 //! older one is a dead letter.
 
+use super::behind::Moment;
 use super::ledger::{Attempt, Ledger};
 use super::message::Change;
-use super::pending::Moment;
 use crate::key::CacheKey;
 use crate::planted::{Plant, planted};
 use crate::value::Stamp;

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use futures_channel::oneshot;
 
-use super::backlog::Sending;
+use super::behind::Sending;
 use super::ledger::Attempt;
 use super::message::{Change, Fill, Mutation, ReadOp};
 use super::outdated::Carried;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use event_listener::Event;
 
-use super::behind::Tried;
-use super::core::{TierCore, lock};
-use super::message::Mutation;
+use super::super::core::{TierCore, lock};
+use super::super::message::Mutation;
+use super::accept::Tried;
 use crate::runtime::Instant;
 
 /// A place in the line: earlier ones are lower.

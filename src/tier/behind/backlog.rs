@@ -7,12 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::Serialize;
-
-use super::ledger::Attempt;
-use super::message::Change;
+use super::super::message::Change;
+use super::inspect::WriteBehindCounts;
+use super::pending::{Pending, Place};
 use super::room::Line;
-use crate::error::Error;
 use crate::key::CacheKey;
 use crate::runtime::{Instant, jitter};
 use crate::value::{BackendLabel, Entry, Stamp, Timestamp};
@@ -21,90 +19,8 @@ use crate::write_behind::{DeadLetter, DeadReason, Retry, WriteBehindOptions};
 /// A place in the queue: older ones are lower.
 pub(super) type Seq = u64;
 
-/// A change that was accepted and is not known to be applied. It shows, until it is.
-pub(super) struct Pending {
-    pub(super) stamp: Stamp,
-    pub(super) change: Change,
-    pub(super) seq: Seq,
-    /// Its place from when the older change is confirmed that is on its way: who waits for all that was accepted before
-    /// a certain place waits for this one too.
-    pub(super) next_seq: Option<Seq>,
-    pub(super) place: Place,
-    /// Since when the key waits: from here its delay counts, whatever replaces it.
-    pub(super) since: Instant,
-    /// When this change was accepted, by either clock.
-    pub(super) accepted: (Instant, Timestamp),
-    /// How often this change has failed on its own.
-    pub(super) attempts: u32,
-    /// How often the key has failed in a row, probes included: the longer, the longer it waits.
-    pub(super) failures: u32,
-    /// Keys that may go with it in one call: fewer after each failure of a batch.
-    pub(super) cap: usize,
-    /// Attempts with older changes, or with this one, that may still be applied.
-    pub(super) late: Vec<Attempt>,
-    /// When it may be tried again.
-    pub(super) due: Instant,
-    pub(super) error: Option<Error>,
-}
-
-impl Pending {
-    pub(super) fn is_out(&self) -> bool {
-        matches!(self.place, Place::Out(_))
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// Waits for others to go with it.
-    Fresh,
-    /// Goes when it is due.
-    Retry,
-    /// Is on its way to the store.
-    Out(Attempt),
-    /// Waits until another attempt of its key is over.
-    Held,
-}
-
-/// One key's part in a call that brings pending changes to the store.
-pub(super) struct Sending {
-    pub(super) key: CacheKey,
-    pub(super) stamp: Stamp,
-    pub(super) change: Change,
-    /// How many keys the call has.
-    pub(super) size: usize,
-    /// Whether the call finds out if the store has healed.
-    pub(super) probe: bool,
-}
-
-/// What became of the writes that a tier accepted. `accepted` is the sum of `applied`, `superseded`, `dead` and what is
-/// queued, at every moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct WriteBehindCounts {
-    /// Writes that were acknowledged once they were queued.
-    pub accepted: u64,
-    /// Writes that the store has confirmed.
-    pub applied: u64,
-    /// Writes that a newer one of their key, or a clear, has replaced.
-    pub superseded: u64,
-    /// Writes that went to the dead letters.
-    pub dead: u64,
-    /// Failed tries of a write on its own.
-    pub retries: u64,
-    /// Writes that are tried again in a smaller batch, because theirs failed.
-    pub splits: u64,
-    /// Of the accepted ones, those that an earlier process left in the journal.
-    pub recovered: u64,
-    /// Writes that found the queue full and were turned away.
-    pub rejected: u64,
-    /// Writes that found the queue full and waited for room.
-    pub blocked: u64,
-    /// Writes that found the queue full and were written through.
-    pub written_through: u64,
-}
-
 /// The queue of a write-behind tier.
-pub(crate) struct Backlog {
+pub(in crate::tier) struct Backlog {
     label: BackendLabel,
     pub(super) entries: usize,
     pub(super) limit: usize,
@@ -114,7 +30,7 @@ pub(crate) struct Backlog {
     retry: Retry,
     journaled: bool,
     /// Every pending key, oldest first.
-    pub(super) order: BTreeMap<Seq, CacheKey>,
+    pub(in crate::tier) order: BTreeMap<Seq, CacheKey>,
     /// By since when they wait.
     pub(super) fresh: BTreeSet<(Instant, Seq)>,
     fresh_bytes: usize,
@@ -128,22 +44,22 @@ pub(crate) struct Backlog {
     /// Keys on their way to the store.
     pub(super) in_flight: usize,
     next: Seq,
-    pub(super) counts: WriteBehindCounts,
+    pub(in crate::tier) counts: WriteBehindCounts,
     /// Callers who wait for room: who comes later waits behind them.
     pub(super) line: Line,
     /// Nothing is accepted any more.
-    pub(super) closed: bool,
+    pub(in crate::tier) closed: bool,
     /// Keys whose pending change is to be given up before the lock is released: a newer one was refused, and is lost.
-    pub(super) displaced: Vec<CacheKey>,
+    pub(in crate::tier) displaced: Vec<CacheKey>,
     /// Whether something was given up that the journal may not have synced.
     pub(super) buried: bool,
     /// What is to be done once the lock is released.
-    pub(super) effects: Effects,
+    pub(in crate::tier) effects: Effects,
 }
 
 /// What follows from a change of the queue, outside the ledger's lock.
 #[derive(Default)]
-pub(super) struct Effects {
+pub(in crate::tier) struct Effects {
     pub(super) letters: Vec<DeadLetter>,
     /// Changes that are settled, and need no journal any more.
     pub(super) settled: Vec<(CacheKey, Stamp)>,
@@ -158,7 +74,11 @@ pub(super) struct Effects {
 }
 
 impl Backlog {
-    pub(super) fn new(label: &BackendLabel, options: &WriteBehindOptions, batch_keys: usize) -> Self {
+    pub(in crate::tier) fn new(
+        label: &BackendLabel,
+        options: &WriteBehindOptions,
+        batch_keys: usize,
+    ) -> Self {
         Self {
             label: label.clone(),
             entries: options.entries,
@@ -194,7 +114,7 @@ impl Backlog {
     }
 
     /// Whether nothing more is accepted without somebody giving way.
-    pub(crate) fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.order.len() >= self.entries || self.bytes >= self.limit
     }
 
@@ -241,7 +161,7 @@ impl Backlog {
     }
 
     /// Takes a pending change from its place. Before its weight or due time changes.
-    pub(super) fn unplace(&mut self, pending: &mut Pending) {
+    pub(in crate::tier) fn unplace(&mut self, pending: &mut Pending) {
         match pending.place {
             Place::Fresh => {
                 self.fresh.remove(&(pending.since, pending.seq));
@@ -322,7 +242,7 @@ impl Backlog {
     }
 
     /// Why a change that has failed is given up, if it is.
-    pub(super) fn verdict(&self, pending: &Pending, now: Instant) -> Option<DeadReason> {
+    pub(in crate::tier) fn verdict(&self, pending: &Pending, now: Instant) -> Option<DeadReason> {
         if pending.attempts >= self.retry.attempts {
             return Some(DeadReason::Attempts);
         }
