@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::observe::{Began, trace};
 use crate::planted::{Plant, planted};
-use crate::runtime::panic_message;
+use crate::runtime::{Instant, panic_message};
 use crate::value::Stamp;
 
 /// Pending changes that are settled under one lock: longer, and those who write would wait for it.
@@ -168,6 +168,14 @@ impl Batch {
         self.jobs.by_ref().collect()
     }
 
+    /// Answers those whose own deadline has passed: they waited before they were sent. Returns the next one's deadline.
+    fn give_up(&mut self, now: Instant) -> Option<Instant> {
+        let mut gone = Vec::new();
+        let next = self.jobs.as_mut_slice().iter_mut().filter_map(|job| job.give_up(now, &mut gone)).min();
+        self.core.answer_overdue(gone);
+        next
+    }
+
     /// Settles the jobs as overdue.
     fn overdue(&mut self, error: &Error) {
         for job in self.jobs.by_ref() {
@@ -227,7 +235,14 @@ pub(super) async fn write(mut slot: Slot, mut batch: Batch, pass: Admission) {
     let call = trace::call(op, &core.label, batch.jobs().len(), callers, send(&core, batch.jobs()));
     let mut call = Box::pin(AssertUnwindSafe(call).catch_unwind());
     let within = core.attempt_deadline(batch.jobs());
-    let called = core.runtime.deadline(core.runtime.now().after(within), &mut call).await;
+    let until = core.runtime.now().after(within);
+    let called = loop {
+        let next = batch.give_up(core.runtime.now());
+        let called = core.runtime.deadline(next.map_or(until, |next| next.min(until)), &mut call).await;
+        if called.is_some() || core.runtime.now() >= until {
+            break called;
+        }
+    };
     core.meter.called(false, began, &core.runtime);
     match called {
         Some(Ok(mut results)) => {

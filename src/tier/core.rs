@@ -76,6 +76,8 @@ pub(crate) struct TierCore {
     pub(super) repairing: AtomicBool,
     /// Told when the breaker closes, so that what is quarantined need not wait for the next round of repair.
     pub(super) healed: Event,
+    /// Told when the core is dropped.
+    pub(super) gone: Event,
     pub(super) retired: AtomicBool,
     /// Rounds of repair in a row in which something failed.
     pub(super) repair_streak: AtomicU32,
@@ -144,6 +146,7 @@ impl TierCore {
             open: AtomicBool::new(false),
             repairing: AtomicBool::new(false),
             healed: Event::new(),
+            gone: Event::new(),
             retired: AtomicBool::new(false),
             repair_streak: AtomicU32::new(0),
             repair_failed: AtomicBool::new(false),
@@ -307,7 +310,7 @@ impl TierCore {
     /// is dropped here, and its destructor is the user's. The attempt is the key's until the job is finished, so
     /// nothing else of the key comes between. What waited for it meanwhile is carried out next.
     pub(super) fn carry_out(self: &Arc<Self>, job: Job) {
-        let Some(port) = &self.port else { return lock(&self.queue).push_write(job) };
+        let Some(port) = &self.port else { return self.push_write(job) };
         let mut next = Some(job);
         while let Some(job) = next {
             // Two reads of a shared store may bring what another process replaced between them, in either order.

@@ -16,11 +16,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::behind::{Backlog, Pending};
-use super::message::{Change, Finished, Mutation, Settled, Settlement};
+use super::message::{Change, Finished, Mutation, Overdue, Settled, Settlement};
 use super::quarantine::Quarantine;
 use crate::error::{Error, ErrorKind};
 use crate::key::{CacheKey, KeyHash};
 use crate::planted::{Plant, planted};
+use crate::runtime::Instant;
 use crate::value::Stamp;
 
 /// One try to write a key, unique within the tier.
@@ -401,6 +402,16 @@ impl Ledger {
             // Nothing older is late: with something late, the newer one would have quarantined the key.
             self.supersede(key);
         }
+    }
+
+    /// Gives up mutations that wait for a call of their key and whose deadline has passed. Returns the next deadline of the
+    /// others.
+    pub(super) fn expire_waiting(&mut self, now: Instant, gone: &mut Vec<Overdue>) -> Option<Instant> {
+        if self.waiting == 0 {
+            return None;
+        }
+        let waiting = self.keys.values_mut().flat_map(|state| &mut state.waiting);
+        waiting.filter_map(|mutation| mutation.give_up(now, gone)).min()
     }
 
     pub(super) fn next_attempt(&mut self) -> Attempt {

@@ -116,6 +116,8 @@ pub(crate) struct Mutation {
     pub(crate) write: Arc<Write>,
     pub(crate) change: Change,
     pub(crate) deadline: Instant,
+    /// Whether the tier looks after its deadline, and nobody else (see [`watch`](super::watch)).
+    watched: bool,
     pub(crate) caller: Caller,
     /// Older mutations of the key that were overtaken while they waited: they settle with this one, not before.
     pub(crate) overtaken: Vec<Mutation>,
@@ -157,12 +159,44 @@ impl Mutation {
             write: Arc::clone(write),
             change,
             deadline,
+            watched: false,
             caller: Caller::here(),
             overtaken: Vec::new(),
             reply: Some(reply),
             open: Open::new(),
         };
         (mutation, answer)
+    }
+
+    /// Leaves its deadline to the tier.
+    pub(super) fn watch(&mut self) {
+        self.watched = true;
+    }
+
+    /// Whether somebody waits who will not look at the clock.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched && self.reply.as_ref().is_some_and(|reply| !reply.is_canceled())
+    }
+
+    /// Gives up those who wait for it, or for one that it overtook, and whose deadline has passed. Returns the next
+    /// deadline of the others.
+    pub(super) fn give_up(&mut self, now: Instant, gone: &mut Vec<Overdue>) -> Option<Instant> {
+        let overtaken = self.overtaken.iter_mut().filter_map(|mutation| mutation.give_up(now, gone)).min();
+        if !self.is_watched() {
+            return overtaken;
+        }
+        if now < self.deadline {
+            return Some(overtaken.map_or(self.deadline, |at| at.min(self.deadline)));
+        }
+        let (key, stamp, change) = (self.key().clone(), self.stamp(), self.change.clone());
+        gone.extend(self.reply.take().map(|reply| Overdue {
+            key,
+            stamp,
+            change,
+            open: self.open.clone(),
+            reply,
+        }));
+        overtaken
     }
 
     pub(crate) fn key(&self) -> &CacheKey {
@@ -172,6 +206,15 @@ impl Mutation {
     pub(crate) fn stamp(&self) -> Stamp {
         self.write.stamp
     }
+}
+
+/// A mutation whose deadline has passed, for which nobody waits from here on.
+pub(super) struct Overdue {
+    pub(super) key: CacheKey,
+    pub(super) stamp: Stamp,
+    pub(super) change: Change,
+    pub(super) open: Open,
+    pub(super) reply: oneshot::Sender<Settled>,
 }
 
 impl Drop for Mutation {

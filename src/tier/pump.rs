@@ -114,8 +114,8 @@ impl TierCore {
     }
 
     /// The same for a mutation: it is in the ledger when this returns, unless it is given back.
-    pub(crate) fn write_at_once(self: &Arc<Self>, mutation: Mutation) -> Option<Mutation> {
-        if self.port.is_some() || self.behind.is_some() {
+    pub(crate) fn write_at_once(self: &Arc<Self>, mut mutation: Mutation) -> Option<Mutation> {
+        if self.port.is_some() || self.behind.is_some() || planted(Plant::NoDeadline) {
             return Some(mutation);
         }
         {
@@ -126,15 +126,20 @@ impl TierCore {
             queue.entering += 1;
         }
         let entering = Entering(Some(self));
+        mutation.watch();
+        let deadline = mutation.deadline;
         let begun = self.begin_arrived(mutation);
-        let starts = {
+        let (unwatched, starts) = {
             let mut queue = lock(&self.queue);
             entering.entered(&mut queue);
             if let Some(job) = begun {
                 queue.push_write(job);
             }
-            self.may_write(&mut queue)
+            (!std::mem::replace(&mut queue.writes_watched, true), self.may_write(&mut queue))
         };
+        if unwatched {
+            self.watch_writes(deadline);
+        }
         if starts {
             self.start_writing(self.immediate);
         }
@@ -465,7 +470,7 @@ impl TierCore {
 
     pub(super) fn send_next(&self, next: Option<(Mutation, Attempt)>) {
         if let Some((mutation, attempt)) = next {
-            lock(&self.queue).push_write(Job { work: Work::Mutation(mutation), attempt });
+            self.push_write(Job { work: Work::Mutation(mutation), attempt });
         }
     }
 

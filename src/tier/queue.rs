@@ -9,7 +9,7 @@ use futures_channel::oneshot;
 
 use super::behind::Sending;
 use super::ledger::Attempt;
-use super::message::{Change, Fill, Mutation, ReadOp};
+use super::message::{Change, Fill, Mutation, Overdue, ReadOp};
 use super::outdated::Carried;
 use super::quarantine::Repair;
 use crate::error::Error;
@@ -41,6 +41,8 @@ pub(super) struct Queue {
     asks: u64,
     /// Whether the readers' deadlines are watched.
     pub(super) watched: bool,
+    /// The same for those of mutations.
+    pub(super) writes_watched: bool,
     writes: VecDeque<Job>,
     /// Whether callers may queue what they ask for themselves: while the actor runs.
     pub(super) open: bool,
@@ -138,6 +140,14 @@ impl Job {
     pub(super) fn caller(&self) -> Option<&Caller> {
         match &self.work {
             Work::Mutation(mutation) => Some(&mutation.caller),
+            Work::Fill(_) | Work::Repair(_) | Work::Behind(_) => None,
+        }
+    }
+
+    /// As [`Mutation::give_up`]; nobody waits for any other work.
+    pub(super) fn give_up(&mut self, now: Instant, gone: &mut Vec<Overdue>) -> Option<Instant> {
+        match &mut self.work {
+            Work::Mutation(mutation) => mutation.give_up(now, gone),
             Work::Fill(_) | Work::Repair(_) | Work::Behind(_) => None,
         }
     }
@@ -256,6 +266,11 @@ impl Queue {
     /// Whether others are likely to ask in a moment: those whom the last call has answered, to begin with.
     pub(super) fn gathers(&self) -> bool {
         self.last_batch > 1
+    }
+
+    /// Gives up mutations whose deadline has passed. Returns the next deadline of the others.
+    pub(super) fn expire_writes(&mut self, now: Instant, gone: &mut Vec<Overdue>) -> Option<Instant> {
+        self.writes.iter_mut().filter_map(|job| job.give_up(now, gone)).min()
     }
 
     /// The next writing call: jobs of one kind (stores or removals) from the front, up to `limit` keys and `bytes`.

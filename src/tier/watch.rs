@@ -1,12 +1,18 @@
-//! The deadlines of those who read: one timer for all of a tier's readers, not one for each.
+//! The deadlines of those who read and write: one timer for all of a tier's readers and one for all who write, not one
+//! for each.
 //!
-//! Readers whose calls do not return are rare, and a timer that is set and taken back costs a good part of a read. So the
-//! earliest deadline alone is waited for; when it has come, most readers have long been answered. The timer runs in a
-//! task of its own: a store that holds up the thread of its call holds up no deadline.
+//! Those whose calls do not return are rare, and a timer that is set and taken back costs a good part of a read. So the
+//! earliest deadline alone is waited for; when it has come, most have long been answered. The timer runs in a task of its
+//! own: a store that holds up the thread of its call holds up no deadline. A mutation that a call has taken with it is
+//! looked after there.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
+
+use event_listener::EventListener;
 
 use super::core::{TierCore, lock};
+use super::message::Overdue;
+use super::queue::{Job, Work};
 use crate::error::{Error, ErrorKind};
 use crate::runtime::{Instant, RuntimeHandle};
 
@@ -14,8 +20,35 @@ impl TierCore {
     /// Answers the readers in the queue as their deadlines pass, the first at `at`. Called once
     /// [`Queue::watched`](super::queue::Queue) has been set, until it is taken back.
     pub(super) fn watch_reads(&self, at: Instant) {
-        let watch = Watch { core: self.downgrade(), over: false };
-        self.runtime.detach(watch.run(self.runtime.clone(), at));
+        self.watch(Watched::Reads, at);
+    }
+
+    /// Queues a job for a call; its mutation's deadline is watched from here on.
+    pub(super) fn push_write(&self, job: Job) {
+        let deadline = match &job.work {
+            Work::Mutation(mutation) if mutation.is_watched() => Some(mutation.deadline),
+            _ => None,
+        };
+        let unwatched = {
+            let mut queue = lock(&self.queue);
+            queue.push_write(job);
+            deadline.filter(|_| !std::mem::replace(&mut queue.writes_watched, true))
+        };
+        if let Some(deadline) = unwatched {
+            self.watch_writes(deadline);
+        }
+    }
+
+    /// The same for mutations that wait in the queue or in the ledger, and [`Queue::writes_watched`].
+    ///
+    /// [`Queue::writes_watched`]: super::queue::Queue
+    pub(super) fn watch_writes(&self, at: Instant) {
+        self.watch(Watched::Writes, at);
+    }
+
+    fn watch(&self, watched: Watched, at: Instant) {
+        let watch = Watch { core: self.downgrade(), watched, over: false };
+        self.runtime.detach(watch.run(self.runtime.clone(), self.gone.listen(), at));
     }
 
     /// Answers those whose deadline has passed. Returns the next deadline; `None`: nobody waits, nor watches.
@@ -36,25 +69,71 @@ impl TierCore {
         next
     }
 
+    fn expire_writes(self: &Arc<Self>) -> Option<Instant> {
+        let mut gone = Vec::new();
+        let next = {
+            // Both locks, in the one order in which they are ever held together: whoever comes to wait in one of the places
+            // is found there, or finds that nobody watches.
+            let mut ledger = lock(&self.ledger);
+            let mut queue = lock(&self.queue);
+            let now = self.runtime.now();
+            let waiting = ledger.expire_waiting(now, &mut gone);
+            let queued = queue.expire_writes(now, &mut gone);
+            let next = waiting.into_iter().chain(queued).min();
+            queue.writes_watched = next.is_some();
+            next
+        };
+        self.answer_overdue(gone);
+        next
+    }
+
+    /// Settles mutations by quarantine whose deadline has passed, unless they have just been settled otherwise.
+    pub(super) fn answer_overdue(self: &Arc<Self>, gone: Vec<Overdue>) {
+        for Overdue { key, stamp, change, open, reply } in gone {
+            self.expire(&key, stamp, change, &open);
+            let _ = reply.send(Err(self.overdue_write()));
+        }
+    }
+
     /// What a reader is told whose deadline has passed.
     pub(crate) fn overdue_read(&self) -> Error {
         let millis = self.options.read_deadline.as_millis();
         Error::new(ErrorKind::Timeout, format!("no answer within the read deadline of {millis} ms"))
     }
+
+    /// The same for one who writes.
+    pub(crate) fn overdue_write(&self) -> Error {
+        let millis = self.options.write_deadline.as_millis();
+        Error::new(ErrorKind::Timeout, format!("not confirmed within the write deadline of {millis} ms"))
+    }
 }
 
-/// Dropped before it is over (its runtime was shut down), it lets the next reader begin anew.
+#[derive(Clone, Copy)]
+enum Watched {
+    Reads,
+    Writes,
+}
+
+/// Dropped before it is over (its runtime was shut down), it lets the next one begin anew.
 struct Watch {
     core: Weak<TierCore>,
+    watched: Watched,
     over: bool,
 }
 
 impl Watch {
-    async fn run(mut self, runtime: RuntimeHandle, mut at: Instant) {
+    /// `gone`: told when the tier's core is.
+    async fn run(mut self, runtime: RuntimeHandle, mut gone: EventListener, mut at: Instant) {
         while !self.over {
-            runtime.sleep_until(at).await;
+            if runtime.deadline(at, &mut gone).await.is_some() {
+                return;
+            }
             let Some(core) = self.core.upgrade() else { return };
-            match core.expire_reads() {
+            let next = match self.watched {
+                Watched::Reads => core.expire_reads(),
+                Watched::Writes => core.expire_writes(),
+            };
+            match next {
                 Some(next) => at = next,
                 // Somebody else may watch by now.
                 None => self.over = true,
@@ -66,7 +145,11 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(core) = self.core.upgrade().filter(|_| !self.over) {
-            lock(&core.queue).watched = false;
+            let mut queue = lock(&core.queue);
+            match self.watched {
+                Watched::Reads => queue.watched = false,
+                Watched::Writes => queue.writes_watched = false,
+            }
         }
     }
 }

@@ -288,7 +288,8 @@ pub(crate) async fn a_full_queue_writes_through(world: World) {
 
 pub(crate) async fn a_full_queue_drops_the_oldest(world: World) {
     let bench = Bench::new(world, patient().entries(2).overload(Overload::DropOldest)).await;
-    bench.plan.rate_on(Op::Write, Fault::Error, 1.0);
+    // Both or none are on their way: of one that is, and one that waits, the latter would go.
+    bench.plan.rate_on(Op::Write, Fault::Hang, 1.0);
     for key in 1..=3 {
         bench.region.set(&key, key).await.unwrap();
     }
@@ -431,7 +432,9 @@ pub(crate) async fn a_shutdown_hands_out_what_a_refused_write_stands_before(worl
 }
 
 pub(crate) async fn a_repair_that_never_succeeds_holds_up_no_flush(world: World) {
-    let retry = Retry::default().attempts(3).backoff(Duration::from_millis(5), Duration::from_millis(5));
+    // It must not have died before the newer one is refused.
+    let pause = Duration::from_millis(400);
+    let retry = Retry::default().attempts(3).backoff(pause, pause);
     let bench = Bench::new(world, patient().bytes(1_000).overload(Overload::Reject).retry(retry)).await;
     let blobs = overweight(&bench, 900).await;
     bench.cache.flush(Duration::from_secs(60)).await.unwrap();
@@ -629,7 +632,8 @@ pub(crate) async fn another_key_than_the_failing_one_is_the_probe(world: World) 
 }
 
 pub(crate) async fn what_gets_too_old_while_the_breaker_is_open_is_given_up(world: World) {
-    let age = Duration::from_millis(100);
+    // The first one must not die before the breaker has opened, however slow the machine.
+    let age = Duration::from_millis(if world.sim().is_some() { 100 } else { 2_000 });
     let breaker =
         BreakerOptions { open: Duration::from_secs(40), open_max: Duration::from_secs(40), ..touchy() };
     let retry =
@@ -694,7 +698,7 @@ pub(crate) async fn a_shutdown_tries_once_more_what_waits_to_be_tried_again(worl
 /// Two keys on their way to the store, of which the first was written again meanwhile.
 async fn overwritten_in_flight(world: World) -> Bench {
     let bench = Bench::new(world, eager()).await;
-    bench.plan.delays(Duration::from_millis(40)..=Duration::from_millis(50));
+    bench.plan.delays(Duration::from_millis(400)..=Duration::from_millis(450));
     bench.plan.rate_on(Op::Write, Fault::Delay, 1.0);
     bench.region.set_many([(&1, 1), (&2, 2)]).await.into_iter().for_each(|set| set.unwrap());
     bench.world.until("both are on their way", || bench.queue().in_flight == 2).await;

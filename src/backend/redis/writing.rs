@@ -1,5 +1,6 @@
 //! Writing and removing: plain commands, or a script that compares stamps first.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use redis::{Cmd, Value};
@@ -47,22 +48,80 @@ impl Life {
     }
 }
 
-/// One key's part in a call of the script.
+/// What a call of the script is to change. Names and lives stand in one text, so that no key allocates its own.
+struct Changes<'s> {
+    store: &'s Store,
+    text: Vec<u8>,
+    each: Vec<Change>,
+}
+
+/// One key's part in it.
 struct Change {
-    name: Vec<u8>,
+    name: Range<usize>,
     slot: u16,
     /// Nothing: removes what has no stamp.
     bytes: Raw,
     /// In ms; nothing: for ever.
-    life: String,
+    life: Range<usize>,
     /// The milliseconds of the stamp of what the script can store at a glance; `None`: it has to look closely.
     simple: Option<u64>,
 }
 
-impl Change {
-    fn at_a_glance(mut self, stamp: Stamp) -> Self {
-        self.simple = stored::is_plain_frame(&self.bytes).then_some(stamp.time >> 16);
-        self
+impl<'s> Changes<'s> {
+    fn new(store: &'s Store, keys: usize) -> Self {
+        Self { store, text: Vec::with_capacity(keys * 64), each: Vec::with_capacity(keys) }
+    }
+
+    /// `life`: in ms; `None`: for ever.
+    fn push(&mut self, key: &CacheKey, bytes: Raw, life: Option<u64>) {
+        let begin = self.text.len();
+        self.store.shared.keyspace.write(key, &mut self.text);
+        let end = self.text.len();
+        if let Some(life) = life {
+            self.text.extend_from_slice(itoa::Buffer::new().format(life).as_bytes());
+        }
+        let slot = self.store.servers.slot(&self.text[begin..end]);
+        self.each.push(Change { name: begin..end, slot, bytes, life: end..self.text.len(), simple: None });
+    }
+
+    fn push_tombstone(&mut self, key: &CacheKey, stamp: Stamp) {
+        self.push(key, stored::tombstone(stamp), Some(self.store.tombstone_life()));
+    }
+
+    /// The last one need not be looked at closely, if its bytes are as the script expects.
+    fn at_a_glance(&mut self, stamp: Stamp) {
+        if let Some(last) = self.each.last_mut() {
+            last.simple = stored::is_plain_frame(&last.bytes).then_some(stamp.time >> 16);
+        }
+    }
+
+    fn name(&self, place: usize) -> &[u8] {
+        &self.text[self.each[place].name.clone()]
+    }
+
+    /// A value and its life.
+    fn arguments(&self, place: usize) -> [&[u8]; 2] {
+        let change = &self.each[place];
+        [&change.bytes, &self.text[change.life.clone()]]
+    }
+
+    /// The places that go together: all, or those of a slot. Those that are looked at closely come last.
+    fn groups(&self) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        if self.store.servers.has_slots() {
+            let mut by_slot: std::collections::HashMap<u16, usize> = std::collections::HashMap::new();
+            for (place, change) in self.each.iter().enumerate() {
+                let group = *by_slot.entry(change.slot).or_insert(groups.len());
+                groups.resize_with(groups.len().max(group + 1), Vec::new);
+                groups[group].push(place);
+            }
+        } else if !self.each.is_empty() {
+            groups.push((0..self.each.len()).collect());
+        }
+        for group in &mut groups {
+            group.sort_by_key(|&place| self.each[place].simple.is_none());
+        }
+        groups
     }
 }
 
@@ -117,23 +176,25 @@ impl Store {
             Ok(runtime) => runtime.wall(),
             Err(error) => return writes.iter().map(|_| Err(error.clone())).collect(),
         };
-        let changes = writes.into_iter().map(|write| {
+        let mut changes = Changes::new(self, writes.len());
+        for write in writes {
             let stamp = write.stamp.unwrap_or_default();
             match Life::at(write.kept_until, now) {
-                Life::Over => self.change(&write.key, stored::tombstone(stamp), self.tombstone_life()),
+                Life::Over => changes.push_tombstone(&write.key, stamp),
                 Life::Millis(left) => {
-                    let change = self.change(&write.key, stored::value(write.raw, stamp), left.to_string());
+                    changes.push(&write.key, stored::value(write.raw, stamp), Some(left));
                     // What lives shorter leaves a guard.
-                    let outlives_guards = u128::from(left) >= self.options.tombstones.as_millis();
-                    if outlives_guards { change.at_a_glance(stamp) } else { change }
+                    if left >= self.tombstone_life() {
+                        changes.at_a_glance(stamp);
+                    }
                 }
                 Life::Endless => {
-                    let bytes = stored::value(write.raw, stamp);
-                    self.change(&write.key, bytes, String::new()).at_a_glance(stamp)
+                    changes.push(&write.key, stored::value(write.raw, stamp), None);
+                    changes.at_a_glance(stamp);
                 }
             }
-        });
-        let outcomes = self.apply(&changes.collect::<Vec<_>>()).await;
+        }
+        let outcomes = self.apply(&changes).await;
         outcomes.into_iter().map(|outcome| self.unless_newer(outcome?).map(drop)).collect()
     }
 
@@ -145,22 +206,21 @@ impl Store {
         if !self.options.compare {
             return self.remove(entries.iter().map(|(key, _)| key)).await;
         }
-        let changes = entries.iter().map(|(key, stamp)| match *stamp {
-            Stamp::ZERO => self.change(key, Raw::new(), String::new()),
-            stamp => self.change(key, stored::tombstone(stamp), self.tombstone_life()),
-        });
-        let outcomes = self.apply(&changes.collect::<Vec<_>>()).await;
+        let mut changes = Changes::new(self, entries.len());
+        for (key, stamp) in entries {
+            match *stamp {
+                Stamp::ZERO => changes.push(key, Raw::new(), None),
+                stamp => changes.push_tombstone(key, stamp),
+            }
+        }
+        let outcomes = self.apply(&changes).await;
         let status = |there| if there { DeleteStatus::Deleted(1) } else { DeleteStatus::Missing };
         outcomes.into_iter().map(|outcome| self.unless_newer(outcome?).map(status)).collect()
     }
 
-    fn change(&self, key: &CacheKey, bytes: Raw, life: String) -> Change {
-        let name = self.shared.keyspace.name(key);
-        Change { slot: self.servers.slot(&name), name, bytes, life, simple: None }
-    }
-
-    fn tombstone_life(&self) -> String {
-        self.options.tombstones.as_millis().to_string()
+    /// In ms.
+    fn tombstone_life(&self) -> u64 {
+        u64::try_from(self.options.tombstones.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn unless_newer(&self, outcome: Outcome) -> BackendResult<bool> {
@@ -174,42 +234,28 @@ impl Store {
     }
 
     /// Runs the script: one call, or one for each slot of a cluster.
-    async fn apply(&self, changes: &[Change]) -> Vec<BackendResult<Outcome>> {
-        let mut groups: Vec<Vec<usize>> = Vec::new();
-        if self.servers.has_slots() {
-            let mut by_slot: std::collections::HashMap<u16, usize> = std::collections::HashMap::new();
-            for (place, change) in changes.iter().enumerate() {
-                let group = *by_slot.entry(change.slot).or_insert(groups.len());
-                groups.resize_with(groups.len().max(group + 1), Vec::new);
-                groups[group].push(place);
-            }
-        } else if !changes.is_empty() {
-            groups.push((0..changes.len()).collect());
-        }
-        for group in &mut groups {
-            group.sort_by_key(|&place| changes[place].simple.is_none());
-        }
+    async fn apply(&self, changes: &Changes<'_>) -> Vec<BackendResult<Outcome>> {
+        let groups = changes.groups();
         let guards = self.shared.keyspace.reserved("g:");
-        let guard_life = self.tombstone_life();
+        let guard_life = self.tombstone_life().to_string();
         let calls = || {
             let call = |group: &Vec<usize>| {
-                let changes = group.iter().map(|&place| &changes[place]);
-                let simple = changes.clone().filter_map(|change| change.simple);
+                let simple = group.iter().filter_map(|&place| changes.each[place].simple);
                 let (count, least) =
                     (simple.clone().count().to_string(), simple.min().unwrap_or(0).to_string());
-                let values = changes.clone().flat_map(|change| [&change.bytes[..], change.life.as_bytes()]);
                 let arguments = [&guards, &guard_life, &count, &least]
                     .map(|text| text.as_bytes())
                     .into_iter()
-                    .chain(values);
-                let command = STORE_IF_NEWER.call(changes.clone().map(|change| &change.name[..]), arguments);
-                Keyed { slot: changes.clone().next().map_or(0, |change| change.slot), command }
+                    .chain(group.iter().flat_map(|&place| changes.arguments(place)));
+                let names = group.iter().map(|&place| changes.name(place));
+                let command = STORE_IF_NEWER.call(names, arguments);
+                Keyed { slot: group.first().map_or(0, |&place| changes.each[place].slot), command }
             };
             groups.iter().map(call).collect()
         };
         let answers = self.servers.run(&STORE_IF_NEWER, calls).await;
         let mut outcomes: Vec<Option<BackendResult<Outcome>>> = Vec::new();
-        outcomes.resize_with(changes.len(), || None);
+        outcomes.resize_with(changes.each.len(), || None);
         for (group, answer) in groups.iter().zip(answers) {
             match answer {
                 Ok(Value::Array(answers)) if answers.is_empty() => {

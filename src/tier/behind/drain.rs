@@ -91,6 +91,7 @@ impl Ledger {
 
 impl Drop for TierCore {
     fn drop(&mut self) {
+        self.gone.notify(usize::MAX);
         // Without a shutdown there is nobody left to bring it to the store, nor to wait for a sink.
         if let Some(behind) = &self.behind
             && !behind.is_journaled()
