@@ -302,6 +302,10 @@ async fn tend(engine: Weak<Engine>, runtime: RuntimeHandle) {
         let interval = {
             let Some(engine) = engine.upgrade() else { return };
             let route = engine.route.load_full();
+            if engine.is_closed() && route.written.iter().all(|tier| tier.core.is_retired()) {
+                // The shutdown has published how it all ended.
+                return;
+            }
             let swept: Vec<_> = route.written.iter().filter(|tier| tier.core.port.is_some()).collect();
             for tier in &swept {
                 // A full mailbox has better things to do.

@@ -223,7 +223,7 @@ impl TierCore {
         self.retired.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn is_retired(&self) -> bool {
+    pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::SeqCst)
     }
 

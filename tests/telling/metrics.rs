@@ -6,7 +6,9 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use ::metrics::{SharedString, Unit};
 use futures_util::future::join_all;
+use metrics_util::CompositeKey;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tierkeep::codec::{
     CodecOptions, Compressor, Format, PassthroughCompressor, RkyvFormat, ZstdCompressor, ZstdDictionary,
@@ -337,6 +339,33 @@ fn metrics_are_published_by_themselves() {
                 key.key().name() == "tierkeep_bytes_total" && !matches!(value, DebugValue::Counter(0))
             });
             assert!(written);
+        });
+    });
+}
+
+#[test]
+fn a_cache_that_was_shut_down_publishes_no_more() {
+    let sim = exact();
+    let runtime = RuntimeHandle::new(sim.runtime());
+    let store = Store::new(&runtime);
+    let recorder = DebuggingRecorder::new();
+    let snapshots = recorder.snapshotter();
+    ::metrics::with_local_recorder(&recorder, || {
+        run(&sim, async {
+            let builder = Cache::builder(runtime.clone()).name("shop").tier(store.tier("store"));
+            let cache = builder.build().await.unwrap();
+            numbers(&cache).set(&1, 1).await.unwrap();
+            cache.shutdown(ms(1_000)).await;
+            let labels = [("cache", "shop"), ("tier", "store")];
+            ::metrics::gauge!("tierkeep_tier_up", &labels).set(42.0);
+            // It is held still.
+            runtime.sleep(Duration::from_secs(10)).await;
+            let up = |(key, .., value): (CompositeKey, Option<Unit>, Option<SharedString>, DebugValue)| {
+                (key.key().name() == "tierkeep_tier_up").then_some(value)
+            };
+            let shown: Vec<_> = snapshots.snapshot().into_vec().into_iter().filter_map(up).collect();
+            assert_eq!(shown, [DebugValue::Gauge(42.0.into())]);
+            drop(cache);
         });
     });
 }
