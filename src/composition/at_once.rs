@@ -90,8 +90,24 @@ pub(super) fn queueing(cores: &[Arc<TierCore>]) -> Option<Queueing> {
 /// What could not be settled at once of a mutation that was queued, or be settled at all.
 pub(super) struct Left {
     tally: Tally,
-    left: Vec<(usize, Sent)>,
+    left: Awaited,
     require_all: bool,
+}
+
+/// The tiers that have yet to answer: mostly one, who needs no allocation.
+#[derive(Default)]
+struct Awaited {
+    first: Option<(usize, Sent)>,
+    others: Vec<(usize, Sent)>,
+}
+
+impl Awaited {
+    fn push(&mut self, index: usize, sent: Sent) {
+        match self.first {
+            None => self.first = Some((index, sent)),
+            Some(_) => self.others.push((index, sent)),
+        }
+    }
 }
 
 /// Whether a tier takes any value as it is, without being waited for.
@@ -239,7 +255,7 @@ impl Engine {
         &self,
         key: &CacheKey,
         mut change: impl FnMut(&TierCore, Stamp) -> Change,
-    ) -> (Tally, Vec<(usize, Sent)>) {
+    ) -> (Tally, Awaited) {
         for core in &self.cores {
             core.announce(key);
         }
@@ -249,7 +265,7 @@ impl Engine {
         for core in &self.cores {
             core.minted(key, write.stamp);
         }
-        let (mut tally, mut left) = (Tally::default(), Vec::new());
+        let (mut tally, mut left) = (Tally::default(), Awaited::default());
         for (index, core) in self.cores.iter().enumerate() {
             let began = Began::now(&self.runtime);
             let change = change(core, write.stamp);
@@ -262,7 +278,7 @@ impl Engine {
                     core.meter.wrote(began, &self.runtime);
                     tally.take(core, settled.map_err(|error| error.at_tier(&core.label).for_key(key)));
                 }
-                Err(change) => left.push((index, self.send_left(index, &write.keep(), change))),
+                Err(change) => left.push(index, self.send_left(index, &write.keep(), change)),
             }
         }
         (tally, left)
@@ -276,12 +292,13 @@ impl Engine {
         send(Planned { tier, mutation, answer, failed: None })
     }
 
-    async fn await_left(&self, mut tally: Tally, mut left: Vec<(usize, Sent)>) -> Tally {
-        if left.len() > 1 {
+    async fn await_left(&self, mut tally: Tally, Awaited { first, others }: Awaited) -> Tally {
+        if !others.is_empty() {
             let settle = |(index, sent)| async move { (index, self.settle(sent).await) };
-            let settled: Vec<(usize, Settled)> = join_all(left.into_iter().map(settle)).await;
+            let left = first.into_iter().chain(others);
+            let settled: Vec<(usize, Settled)> = join_all(left.map(settle)).await;
             settled.into_iter().for_each(|(index, settled)| tally.take(&self.cores[index], settled));
-        } else if let Some((index, sent)) = left.pop() {
+        } else if let Some((index, sent)) = first {
             tally.take(&self.cores[index], self.settle(sent).await);
         }
         tally

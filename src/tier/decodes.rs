@@ -2,6 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use super::core::TierCore;
+use crate::error::{ErrorKind, Result};
+use crate::observe::EventKind;
+
 /// Entries in one stretch.
 const STRETCH: u32 = 100;
 
@@ -50,6 +54,23 @@ impl Decodes {
 
     pub(crate) fn is_alarmed(&self) -> bool {
         self.alarmed.load(Ordering::Relaxed)
+    }
+}
+
+impl TierCore {
+    /// Counts an entry that was decoded, or could not be.
+    pub(crate) fn note_decode<T>(&self, result: &Result<T>) {
+        let ok = match result {
+            Ok(_) => true,
+            Err(error) => match error.kind() {
+                ErrorKind::Decode | ErrorKind::TooLarge | ErrorKind::Panicked => false,
+                // Says nothing about the entry.
+                _ => return,
+            },
+        };
+        if let Some(alarmed) = self.decodes.note(ok) {
+            self.tell(if alarmed { EventKind::DecodeFailuresRose } else { EventKind::DecodeFailuresFell });
+        }
     }
 }
 

@@ -374,7 +374,7 @@ impl Ledger {
         self.waiting -= waiting.len();
         self.enter_quarantine(key, stamp, change, out);
         for mutation in waiting {
-            let error = timeout(&mutation);
+            let error = mutation.core.overdue_write();
             self.quarantine_mutation(mutation, error, done);
         }
         // A newer change may be pending, which waited for what was out: no return of that will be told of any more.
@@ -495,12 +495,4 @@ impl Ledger {
         }
         self.tidy(key);
     }
-}
-
-pub(super) fn timeout(mutation: &Mutation) -> Error {
-    let deadline = mutation.core.options.write_deadline;
-    Error::new(
-        ErrorKind::Timeout,
-        format!("not confirmed within the write deadline of {} ms", deadline.as_millis()),
-    )
 }

@@ -8,9 +8,11 @@
 //! what is not as simple.
 
 mod actor;
+mod arrivals;
 mod at_once;
 mod behind;
 mod breaker;
+mod bypass;
 mod call;
 mod core;
 mod counters;
@@ -26,6 +28,7 @@ mod pump;
 mod quarantine;
 mod queue;
 mod repair;
+mod shown;
 mod watch;
 
 pub(crate) use self::core::TierCore;

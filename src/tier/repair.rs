@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use super::call::{CallCount, contained_clear};
 use super::core::{TierCore, lock};
+use super::quarantine::Repair;
+use super::queue::{Job, Work};
 use crate::backend::Scope;
 use crate::error::ErrorKind;
 use crate::key::{CacheKey, KeyPart};
@@ -30,6 +32,28 @@ impl TierCore {
         }
     }
 
+    /// Whether the repair task has something to do, now or later.
+    pub(super) fn needs_repair(&self) -> bool {
+        // What an operator holds in bypass is made good when it is let go.
+        (self.gate.blocks() && !self.gate.is_held()) || !lock(&self.clears).is_empty()
+    }
+
+    /// Sends the repairs that can be sent: into the store's port, or as calls.
+    pub(super) async fn send_repairs(self: &Arc<Self>) {
+        let mut repairs = lock(&self.ledger).take_repairs(self.options.batch_keys);
+        if repairs.is_empty() {
+            return;
+        }
+        if self.keep_given_up().await {
+            repairs = self.with_ledger(|ledger, _| ledger.still_wanted(repairs));
+        }
+        for repair in repairs {
+            let Repair { attempt, .. } = repair;
+            self.carry_out(Job { work: Work::Repair(repair), attempt });
+        }
+        self.pump();
+    }
+
     /// Keeps a clear that the backend has not recorded.
     pub(crate) fn retry_clear(&self, scope: Scope, stamp: Stamp) {
         {
@@ -41,6 +65,12 @@ impl TierCore {
             }
         }
         self.wake_repair();
+    }
+
+    /// Whether nothing that was sent before could still be applied.
+    pub(super) fn is_quiet(&self) -> bool {
+        let is_writing = || self.port.is_some() && lock(&self.ledger).is_writing();
+        self.calls.load(Ordering::SeqCst) == 0 && !lock(&self.queue).has_writes() && !is_writing()
     }
 }
 

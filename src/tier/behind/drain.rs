@@ -13,6 +13,19 @@ use crate::value::Timestamp;
 use crate::write_behind::DeadReason;
 
 impl TierCore {
+    /// Without a shutdown there is nobody left to bring it to the store, nor to wait for a sink.
+    pub(in crate::tier) fn tell_of_dropped_queue(&self) {
+        if let Some(behind) = &self.behind
+            && !behind.is_journaled()
+            && !self.is_retired()
+        {
+            let left = self.pending();
+            if left > 0 {
+                crate::observe::trace::dropped_queue(&self.label, left);
+            }
+        }
+    }
+
     /// Waits until everything that was accepted by now is applied, superseded or dead. Dropped, it changes nothing.
     pub(crate) async fn drain_behind(self: &Arc<Self>) {
         let Some(behind) = &self.behind else { return };
@@ -86,22 +99,6 @@ impl Ledger {
             }
         }
         left.len()
-    }
-}
-
-impl Drop for TierCore {
-    fn drop(&mut self) {
-        self.gone.notify(usize::MAX);
-        // Without a shutdown there is nobody left to bring it to the store, nor to wait for a sink.
-        if let Some(behind) = &self.behind
-            && !behind.is_journaled()
-            && !self.is_retired()
-        {
-            let left = self.pending();
-            if left > 0 {
-                crate::observe::trace::dropped_queue(&self.label, left);
-            }
-        }
     }
 }
 
