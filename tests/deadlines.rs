@@ -1,12 +1,13 @@
-//! A reader is answered by its own deadline, wherever its read has got to by then: to the millisecond of the simulator.
+//! Whoever reads or writes is answered by its own deadline, wherever its call has got to by then: to the millisecond of
+//! the simulator.
 
 use std::future::pending;
 use std::time::Duration;
 
 use tierkeep::runtime::RuntimeHandle;
 use tierkeep::{
-    Backend, BackendResult, Cache, CacheKey, CacheValue, DeleteStatus, ErrorKind, Raw, Region, Tier,
-    async_trait,
+    Backend, BackendResult, BreakerOptions, Cache, CacheKey, CacheValue, DeleteStatus, ErrorKind,
+    MemoryBackend, Raw, Region, Tier, async_trait,
 };
 use tierkeep_sim::Sim;
 
@@ -58,6 +59,101 @@ fn readers_behind_calls_that_hang_are_answered_one_by_one_as_their_deadlines_pas
                 }
             }
             assert!(cache.shutdown(Duration::from_secs(10)).await.clean);
+        });
+        assert!(run.is_ok(), "seed {seed}: {run:?}");
+    }
+}
+
+/// To the nearest; the simulator's tasks take some microseconds.
+fn millis(time: Duration) -> u128 {
+    (time.as_micros() + 500) / 1000
+}
+
+/// Confirms no write.
+struct Deaf;
+
+#[async_trait]
+impl Backend for Deaf {
+    async fn read(&self, _: &CacheKey) -> BackendResult<Option<CacheValue<Raw>>> {
+        Ok(None)
+    }
+
+    async fn write(&self, _: &CacheKey, _: CacheValue<Raw>) -> BackendResult<()> {
+        pending().await
+    }
+
+    async fn remove(&self, _: &CacheKey) -> BackendResult<DeleteStatus> {
+        Ok(DeleteStatus::Missing)
+    }
+}
+
+#[test]
+fn writers_behind_calls_that_hang_are_answered_one_by_one_as_their_deadlines_pass() {
+    for seed in 0..20 {
+        let sim = Sim::new(seed);
+        let runtime = RuntimeHandle::new(sim.runtime());
+        let run = sim.block_on(async move {
+            let tier = Tier::new(Deaf)
+                .write_deadline(DEADLINE)
+                .concurrency(1)
+                .batch_keys(1)
+                .breaker(BreakerOptions::disabled());
+            let cache = Cache::builder(runtime.clone()).tier(tier).build().await.unwrap();
+            let region: Region<u64, u64> = cache.region("r").no_expiry().build().unwrap();
+            // Once more after all have gone: the deadlines are watched anew.
+            for round in 0..2 {
+                let mut writers = Vec::new();
+                // The first is on its way; the second waits in the queue, and is sent before its deadline; the third waits
+                // for the second, and is given up with it; the fourth waits in the queue.
+                for id in [1, 2, 2, 3] {
+                    let (region, clock) = (region.clone(), runtime.clone());
+                    let write = async move {
+                        let began = clock.now();
+                        let error = region.set(&(10 * round + id), id).await.unwrap_err();
+                        (error.kind(), millis(clock.now().since(began)))
+                    };
+                    writers.push(runtime.spawn(write));
+                    runtime.sleep(Duration::from_millis(10)).await;
+                }
+                for (writer, waited) in writers.into_iter().zip([100, 100, 90, 100]) {
+                    assert_eq!(writer.await.unwrap(), (ErrorKind::Timeout, waited));
+                }
+                assert_eq!(cache.inspect().tiers[0].quarantined, 3 * (round as usize + 1));
+            }
+        });
+        assert!(run.is_ok(), "seed {seed}: {run:?}");
+    }
+}
+
+#[test]
+fn a_writer_who_waits_for_a_refill_that_waits_is_answered_as_its_deadline_passes() {
+    for seed in 0..20 {
+        let sim = Sim::new(seed);
+        let runtime = RuntimeHandle::new(sim.runtime());
+        let run = sim.block_on(async move {
+            let top = Tier::new(Deaf)
+                .write_deadline(DEADLINE)
+                .concurrency(1)
+                .batch_keys(1)
+                .breaker(BreakerOptions::disabled());
+            let below = MemoryBackend::entries(10);
+            let earlier = Cache::builder(runtime.clone()).tier(below.clone()).build().await.unwrap();
+            let cached: Region<u64, u64> = earlier.region("r").no_expiry().build().unwrap();
+            cached.set(&3, 30).await.unwrap();
+            let cache = Cache::builder(runtime.clone()).tier(top).tier(below).build().await.unwrap();
+            let region: Region<u64, u64> = cache.region("r").no_expiry().build().unwrap();
+            // Two calls, one after the other, that keep the refill in the queue.
+            for id in [1, 2] {
+                let region = region.clone();
+                drop(runtime.spawn(async move { region.set(&id, id).await }));
+            }
+            runtime.sleep(Duration::from_millis(1)).await;
+            assert_eq!(*region.get(&3).await.unwrap(), 30);
+            runtime.sleep(Duration::from_millis(10)).await;
+            let began = runtime.now();
+            region.set(&3, 31).await.unwrap();
+            assert_eq!(millis(runtime.now().since(began)), 100, "for the tier above");
+            assert_eq!(*region.get(&3).await.unwrap(), 31);
         });
         assert!(run.is_ok(), "seed {seed}: {run:?}");
     }
