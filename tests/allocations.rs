@@ -32,7 +32,9 @@ fn allocations(runtime: &Runtime, mut work: impl AsyncFnMut(u64)) -> u64 {
     };
     rounds(0);
     rounds(ROUNDS);
-    allocation_counter::measure(|| rounds(2 * ROUNDS)).count_total.div_ceil(ROUNDS)
+    // The least of a few: now and then a sweep, or the publishing of metrics, falls between them.
+    let measured = (2..5).map(|turn| allocation_counter::measure(|| rounds(turn * ROUNDS)).count_total);
+    measured.min().unwrap().div_ceil(ROUNDS)
 }
 
 fn two_memory_tiers(runtime: &Runtime) -> Cache {
@@ -140,4 +142,4 @@ fn other_paths_allocate_what_the_performance_page_says() {
 /// As the page has them: a set, one with a byte tier, a removal, a miss, a load, a hit below with its refill; then the
 /// set and the hit with a byte tier in process.
 /// With `tracing`, each read has a span, and takes the longer way to it.
-const MOST: [u64; 8] = [2, 19, 2, if cfg!(feature = "tracing") { 4 } else { 2 }, 9, 16, 17, 7];
+const MOST: [u64; 8] = [2, 17, 2, if cfg!(feature = "tracing") { 4 } else { 2 }, 9, 16, 16, 7];
