@@ -679,8 +679,9 @@ pub(crate) async fn a_shutdown_with_the_store_away_hands_out_letters(world: Worl
     assert!(!report.clean);
     let behind = report.tiers[1].write_behind.unwrap();
     assert_eq!((behind.accepted, behind.dead, behind.lost), (10, 10, 10));
+    // In what is left of the time, an eighth, or soon after it on a busy machine.
+    bench.world.until("the letters come", || bench.letters.letters().len() == 10).await;
     let letters = bench.letters.letters();
-    assert_eq!(letters.len(), 10);
     assert!(letters.iter().all(|letter| letter.reason == DeadReason::Shutdown));
 }
 

@@ -37,6 +37,27 @@ fn killed_and_started_empty() {
     });
 }
 
+/// Started again with so much on disk that it takes some seconds to be of use, and says so until then.
+#[test]
+fn loading_its_data() {
+    const FOREIGN: &str = "for i = 1, 600 do redis.call('SET', 'foreign:' .. i, string.rep('x', 200)) end";
+    on_every_runtime(|host| {
+        // 5 ms a key, with an ear for clients after every KiB.
+        let slowly = ["key-load-delay 5000", "loading-process-events-interval-bytes 1024"];
+        let server = slowly.iter().fold(guarded(), |server, line| server.config(*line)).start().unwrap();
+        let mut scenario = Scenario::start("-LOADING after a restart", host, backend(host, server.addr()));
+        scenario.warm();
+        server.command(&["EVAL", FOREIGN, "0"]).unwrap();
+        server.command(&["SAVE"]).unwrap();
+        server.kill().unwrap();
+        server.restart_loading().unwrap();
+        scenario.broken(50, |during| during.degraded > 0 && server.info("loading").unwrap() == "1");
+        server.await_ready().unwrap();
+        scenario.healed();
+        scenario.finish();
+    });
+}
+
 #[test]
 fn absent_when_the_cache_starts() {
     on_every_runtime(|host| {

@@ -264,29 +264,52 @@ impl RedisServer {
     /// # Errors
     /// As of [`RedisServerBuilder::start`].
     pub fn restart(&self) -> io::Result<()> {
+        self.launch()?;
+        self.await_ready()
+    }
+
+    /// The same, but returns as soon as it answers at all: it may still be loading its data, and say so.
+    ///
+    /// # Errors
+    /// As of [`RedisServerBuilder::start`].
+    pub fn restart_loading(&self) -> io::Result<()> {
+        self.launch()?;
+        self.await_start(|_| true)
+    }
+
+    /// Waits until it has loaded its data.
+    ///
+    /// # Errors
+    /// As of [`RedisServerBuilder::start`].
+    pub fn await_ready(&self) -> io::Result<()> {
+        self.await_start(|reply| reply == &Reply::Simple("PONG".into()))
+    }
+
+    fn launch(&self) -> io::Result<()> {
         self.stop()?;
-        let mut slot = self.process();
         let started =
             Process::start(&self.dir.path().join("redis.conf"), self.dir.path(), self.builder.sentinel)?;
-        let process = slot.insert(started);
-        let ready = await_until("a start", || {
-            if !process.runs()? {
+        *self.process() = Some(started);
+        Ok(())
+    }
+
+    /// Waits for an answer to `PING` that will do.
+    fn await_start(&self, will_do: impl Fn(&Reply) -> bool) -> io::Result<()> {
+        let mut slot = self.process();
+        let started = await_until("a start", || {
+            if !slot.as_mut().map_or(Ok(false), Process::runs)? {
                 return Ok(Some(false));
             }
-            let reply = self.client()?.command(&["PING"])?;
-            Ok((reply == Reply::Simple("PONG".into())).then_some(true))
-        });
-        match ready {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                *slot = None;
-                let log = self.log();
-                let end: Vec<_> = log.lines().rev().take(5).collect();
-                let end = end.into_iter().rev().collect::<Vec<_>>().join("\n");
-                Err(io::Error::other(format!("redis-server ended at its start; its log says:\n{end}")))
-            }
-            Err(error) => Err(error),
+            Ok(will_do(&self.client()?.command(&["PING"])?).then_some(true))
+        })?;
+        if started {
+            return Ok(());
         }
+        *slot = None;
+        let log = self.log();
+        let end: Vec<_> = log.lines().rev().take(5).collect();
+        let end = end.into_iter().rev().collect::<Vec<_>>().join("\n");
+        Err(io::Error::other(format!("redis-server ended at its start; its log says:\n{end}")))
     }
 
     /// Starts it again on its port without any data.
