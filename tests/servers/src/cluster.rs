@@ -32,7 +32,7 @@ impl RedisCluster {
     /// Starts one; takes some seconds.
     ///
     /// # Errors
-    /// As of [`RedisServerBuilder::start`], or if the nodes do not agree in a minute.
+    /// As of [`RedisServerBuilder::start`], or if the nodes do not agree in three minutes.
     pub fn start() -> io::Result<Self> {
         Self::start_with(RedisServer::builder())
     }
@@ -76,7 +76,7 @@ impl RedisCluster {
     /// Waits until every node sees every slot served, and every replica follows its master.
     ///
     /// # Errors
-    /// If that takes more than a minute.
+    /// If that takes more than three minutes.
     pub fn settle(&self) -> io::Result<()> {
         for node in &self.nodes {
             await_until("agreement in the cluster", || {
@@ -215,7 +215,7 @@ impl RedisCluster {
     /// Lets a replica take over from its master, which agrees: no write is lost.
     ///
     /// # Errors
-    /// If it does not in a minute.
+    /// If it does not in three minutes.
     pub fn fail_over(&self, replica: usize) -> io::Result<()> {
         let node = &self.nodes[replica];
         let mut polls = 0_u32;
@@ -235,7 +235,7 @@ impl RedisCluster {
     /// Makes a replica the master of its slots, whatever the present master says; the latter becomes its replica.
     ///
     /// # Errors
-    /// If it does not become one in a minute.
+    /// If it does not become one in three minutes.
     pub fn promote(&self, replica: usize) -> io::Result<()> {
         let node = &self.nodes[replica];
         node.command(&["CLUSTER", "FAILOVER", "TAKEOVER"])?;

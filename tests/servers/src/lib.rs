@@ -38,15 +38,16 @@ pub use resp::{Client, Reply};
 pub use sentinel::RedisSentinel;
 pub use server::{RedisServer, RedisServerBuilder};
 
-/// Polls until `ready` gives something, for a minute and a hundred times: a server tells by its answers when it is ready,
-/// not by a time. A process that was stopped for a minute has not waited.
+/// Polls until `ready` gives something, for three minutes and a hundred times: a server tells by its answers when it is
+/// ready, not by a time. A process that was stopped meanwhile has not waited. A sentinel whose machine stalls waits half a
+/// minute by itself.
 pub(crate) fn await_until<T>(
     what: &str,
     mut ready: impl FnMut() -> std::io::Result<Option<T>>,
 ) -> std::io::Result<T> {
     let began = std::time::Instant::now();
     let (mut last, mut polls) = (None, 0);
-    while polls < 100 || began.elapsed() < std::time::Duration::from_secs(60) {
+    while polls < 100 || began.elapsed() < std::time::Duration::from_secs(180) {
         polls += 1;
         match ready() {
             Ok(Some(done)) => return Ok(done),
@@ -56,5 +57,5 @@ pub(crate) fn await_until<T>(
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let last = last.map_or_else(String::new, |error| format!(": {error}"));
-    Err(std::io::Error::other(format!("{what} took more than a minute{last}")))
+    Err(std::io::Error::other(format!("{what} took more than three minutes{last}")))
 }

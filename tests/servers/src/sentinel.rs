@@ -19,7 +19,7 @@ impl RedisSentinel {
     /// Starts them, and returns once the sentinel knows the replica.
     ///
     /// # Errors
-    /// As of [`RedisServerBuilder::start`](crate::RedisServerBuilder::start), or if it does not know it in a minute.
+    /// As of [`RedisServerBuilder::start`](crate::RedisServerBuilder::start), or if it does not know it in three minutes.
     pub fn start() -> io::Result<Self> {
         Self::start_with(RedisServer::builder(), RedisServer::builder())
     }
@@ -76,7 +76,7 @@ impl RedisSentinel {
     /// Kills the primary and waits until the other one has been promoted.
     ///
     /// # Errors
-    /// If that takes more than a minute.
+    /// If that takes more than three minutes.
     pub fn fail_over(&self) -> io::Result<()> {
         let old = self.primary()?;
         let other = &self.servers[1 - old];

@@ -88,7 +88,7 @@ impl RedisServerBuilder {
     /// Starts it, and returns once it answers `PING`.
     ///
     /// # Errors
-    /// If `redis-server` is missing, refuses its configuration (with the end of its log), or does not answer in a minute.
+    /// If `redis-server` is missing, refuses its configuration (with the end of its log), or does not answer in three minutes.
     pub fn start(self) -> io::Result<RedisServer> {
         let mut attempts = 0;
         loop {
@@ -237,7 +237,7 @@ impl RedisServer {
     /// Asks it to end, and waits until it has.
     ///
     /// # Errors
-    /// If it cannot be signalled or does not end in a minute.
+    /// If it cannot be signalled or does not end in three minutes.
     pub fn stop(&self) -> io::Result<()> {
         let mut slot = self.process();
         if let Some(process) = slot.as_mut() {
@@ -339,7 +339,7 @@ impl RedisServer {
     /// Makes it the replica of another server, and waits until it holds the same data.
     ///
     /// # Errors
-    /// If it does not in a minute.
+    /// If it does not in three minutes.
     pub fn follow(&self, primary: &Self) -> io::Result<()> {
         self.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()])?;
         await_until("a replica's copy", || Ok((self.info("master_link_status")? == "up").then_some(())))
@@ -348,7 +348,7 @@ impl RedisServer {
     /// Hands its role to a replica of its own, as a planned failover does: no write is lost.
     ///
     /// # Errors
-    /// If that takes more than a minute.
+    /// If that takes more than three minutes.
     pub fn fail_over_to(&self, replica: &Self) -> io::Result<()> {
         let port = replica.port().to_string();
         await_until("the replica to be online", || {
