@@ -28,6 +28,9 @@ use crate::value::Stamp;
 /// Pending changes that are settled under one lock: longer, and those who write would wait for it.
 const AT_ONCE: usize = 32;
 
+/// Turns that a writing call gives to those who are about to write.
+const TURNS: usize = 4;
+
 /// A place among the calls in flight, and the count of those that have not returned. Given up on drop, whatever
 /// becomes of the task.
 pub(super) struct Slot {
@@ -133,6 +136,17 @@ pub(super) async fn read(mut slot: Slot, pass: Admission) {
     asked.answer(results);
 }
 
+/// Lets those who were answered just now write again first, so that calls stay as large as they were: a call costs a
+/// store much more than a further key in it. Some of them have their turn on another thread, which may have to wake up.
+async fn gather(core: &TierCore) {
+    for _ in 0..TURNS {
+        if lock(&core.queue).has_gathered_writes() {
+            return;
+        }
+        yield_now().await;
+    }
+}
+
 /// Lets the tasks that are ready have their turn.
 async fn yield_now() {
     let mut yielded = false;
@@ -208,9 +222,8 @@ impl Drop for Batch {
 
 /// Stores or removes what waits when the task has its turn.
 pub(super) async fn write_queued(mut slot: Slot, pass: Admission) {
-    let gathers = lock(&slot.core.queue).gathers_writes();
-    if gathers && !slot.core.immediate {
-        yield_now().await;
+    if !slot.core.immediate {
+        gather(&slot.core).await;
     }
     slot.starting = false;
     let batch = slot.core.take_writes();

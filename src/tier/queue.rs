@@ -292,8 +292,8 @@ impl Queue {
         batch
     }
 
-    /// As [`gathers`](Self::gathers), for writes.
-    pub(super) fn gathers_writes(&self) -> bool {
-        self.last_written > 1
+    /// Whether no others are likely to write in a moment: as many keys wait as the last call took, or that was of one.
+    pub(super) fn has_gathered_writes(&self) -> bool {
+        self.last_written <= 1 || self.writes.len() >= self.last_written
     }
 }
