@@ -9,7 +9,8 @@ use tierkeep::{
     Backend, BackendResult, BreakerOptions, Cache, CacheKey, CacheValue, DeleteStatus, ErrorKind,
     MemoryBackend, Raw, Region, Tier, async_trait,
 };
-use tierkeep_sim::Sim;
+use tierkeep_sim::{Fault, FaultPlan, Faulty, MapBackend, Op, Sim};
+use tierkeep_tokio::TokioRuntime;
 
 /// Answers no read.
 struct Silent;
@@ -157,4 +158,84 @@ fn a_writer_who_waits_for_a_refill_that_waits_is_answered_as_its_deadline_passes
         });
         assert!(run.is_ok(), "seed {seed}: {run:?}");
     }
+}
+
+/// A call that probes whether the store has healed lets it be opened anew first, which may take longer than anyone waits.
+#[test]
+fn a_writer_whose_call_opens_the_store_anew_is_answered_as_its_deadline_passes() {
+    for seed in 0..20 {
+        let sim = Sim::new(seed);
+        let runtime = RuntimeHandle::new(sim.runtime());
+        let run = sim.block_on(async move {
+            let plan = FaultPlan::new(&runtime);
+            let breaker = BreakerOptions {
+                min_calls: 1,
+                open: Duration::from_millis(20),
+                open_max: Duration::from_millis(20),
+                ..BreakerOptions::default()
+            };
+            let store = Faulty::new(MapBackend::new(), &runtime, &plan);
+            let tier = Tier::new(store).label("store").write_deadline(DEADLINE).breaker(breaker);
+            let cache = Cache::builder(runtime.clone()).tier(tier).build().await.unwrap();
+            let region: Region<u64, u64> = cache.region("r").no_expiry().build().unwrap();
+            // Opened by a read, so that no repair is the probe.
+            plan.next_on(Op::Read, Fault::Error, 1);
+            plan.next_on(Op::Reopen, Fault::Hang, 1);
+            assert!(region.get(&1).await.is_none());
+            assert_eq!(cache.inspect().tiers[0].breaker_opened, 1);
+            runtime.sleep(Duration::from_millis(30)).await;
+            let began = runtime.now();
+            let error = region.set(&1, 1).await.unwrap_err();
+            assert_eq!((error.kind(), millis(runtime.now().since(began))), (ErrorKind::Timeout, 100));
+            assert_eq!(plan.count(Fault::Hang), 1);
+        });
+        assert!(run.is_ok(), "seed {seed}: {run:?}");
+    }
+}
+
+/// Holds up the thread of its call.
+struct Blocking;
+
+#[async_trait]
+impl Backend for Blocking {
+    async fn read(&self, _: &CacheKey) -> BackendResult<Option<CacheValue<Raw>>> {
+        Ok(None)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "it is what such a store does")]
+    async fn write(&self, _: &CacheKey, _: CacheValue<Raw>) -> BackendResult<()> {
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(())
+    }
+
+    async fn remove(&self, _: &CacheKey) -> BackendResult<DeleteStatus> {
+        Ok(DeleteStatus::Missing)
+    }
+}
+
+#[test]
+fn a_store_that_holds_up_its_thread_holds_up_no_deadline() {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    tokio.block_on(async {
+        let tier = Tier::new(Blocking).write_deadline(DEADLINE).concurrency(1);
+        let runtime = RuntimeHandle::new(TokioRuntime::current());
+        let cache = Cache::builder(runtime.clone()).tier(tier).build().await.unwrap();
+        let region: Region<u64, u64> = cache.region("r").no_expiry().build().unwrap();
+        let writers: Vec<_> = (0..4)
+            .map(|id| {
+                let (region, clock) = (region.clone(), runtime.clone());
+                runtime.spawn(async move {
+                    let began = clock.now();
+                    let error = region.set(&id, id).await.unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::Timeout);
+                    clock.now().since(began)
+                })
+            })
+            .collect();
+        for writer in writers {
+            let waited = writer.await.unwrap();
+            assert!(waited < Duration::from_millis(1_900), "the store's time, not its own: {waited:?}");
+        }
+    });
+    tokio.shutdown_background();
 }

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::observe::{Began, trace};
 use crate::planted::{Plant, planted};
-use crate::runtime::{Instant, panic_message};
+use crate::runtime::panic_message;
 use crate::value::Stamp;
 
 /// Pending changes that are settled under one lock: longer, and those who write would wait for it.
@@ -162,32 +162,31 @@ async fn yield_now() {
 
 /// The jobs of a writing call. Gone with them unfinished (the call's task died, or its runtime dropped it), it settles
 /// them as overdue, and as over once nothing of them can be applied any more: their keys must not wait for ever.
-pub(super) struct Batch {
+struct Batch {
     core: Arc<TierCore>,
+    /// Under which they are in the queue, where their deadlines are watched.
+    call: u64,
+    /// Once the call has returned.
     jobs: std::vec::IntoIter<Job>,
     /// Those that are overdue, and may still be applied.
     late: Vec<(CacheKey, Attempt)>,
 }
 
 impl Batch {
-    pub(super) fn new(core: &Arc<TierCore>, jobs: Vec<Job>) -> Self {
-        Self { core: Arc::clone(core), jobs: jobs.into_iter(), late: Vec::new() }
+    fn new(core: &Arc<TierCore>, jobs: Vec<Job>) -> Self {
+        let call = lock(&core.queue).send(jobs);
+        Self { core: Arc::clone(core), call, jobs: Vec::new().into_iter(), late: Vec::new() }
     }
 
-    fn jobs(&self) -> &[Job] {
+    /// Takes them back: the call is over, or given up.
+    fn returned(&mut self) -> &[Job] {
+        self.jobs = lock(&self.core.queue).sent(self.call).into_iter();
         self.jobs.as_slice()
     }
 
     fn take(&mut self) -> Vec<Job> {
+        self.returned();
         self.jobs.by_ref().collect()
-    }
-
-    /// Answers those whose own deadline has passed: they waited before they were sent. Returns the next one's deadline.
-    fn give_up(&mut self, now: Instant) -> Option<Instant> {
-        let mut gone = Vec::new();
-        let next = self.jobs.as_mut_slice().iter_mut().filter_map(|job| job.give_up(now, &mut gone)).min();
-        self.core.answer_overdue(gone);
-        next
     }
 
     /// Settles the jobs as overdue.
@@ -201,6 +200,9 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
+        if self.jobs.len() == 0 {
+            self.returned();
+        }
         if self.jobs.len() + self.late.len() == 0 {
             return;
         }
@@ -226,86 +228,84 @@ pub(super) async fn write_queued(mut slot: Slot, pass: Admission) {
         gather(&slot.core).await;
     }
     slot.starting = false;
-    let batch = slot.core.take_writes();
-    if !batch.is_empty() {
-        let batch = Batch::new(&slot.core, batch);
-        write(slot, batch, pass).await;
+    let jobs = slot.core.take_writes();
+    if !jobs.is_empty() {
+        write(slot, jobs, pass).await;
     }
 }
 
-/// Stores or removes a batch of keys.
-pub(super) async fn write(mut slot: Slot, mut batch: Batch, pass: Admission) {
+/// Stores or removes a batch of keys. Dropped before it is polled, it settles them as any call that ends too early.
+pub(super) fn write(slot: Slot, jobs: Vec<Job>, pass: Admission) -> impl Future<Output = ()> + Send {
     let core = Arc::clone(&slot.core);
-    if let Err(error) = reopen(&core, &pass).await {
-        record::<()>(&core, pass, &[Err(error.clone())]);
-        slot.leave();
-        return core.refuse_unsent(batch.take(), &error);
-    }
-    core.meter.sending(false, batch.jobs().len());
-    let began = Began::now(&core.runtime);
-    let callers = batch.jobs().iter().filter_map(Job::caller);
-    let op = if batch.jobs().first().is_some_and(|job| job.entry().is_none()) { "remove" } else { "write" };
-    let call = trace::call(op, &core.label, batch.jobs().len(), callers, send(&core, batch.jobs()));
-    let mut call = Box::pin(AssertUnwindSafe(call).catch_unwind());
-    let within = core.attempt_deadline(batch.jobs());
-    let until = core.runtime.now().after(within);
-    let called = loop {
-        let next = batch.give_up(core.runtime.now());
-        let called = core.runtime.deadline(next.map_or(until, |next| next.min(until)), &mut call).await;
-        if called.is_some() || core.runtime.now() >= until {
-            break called;
-        }
-    };
-    core.meter.called(false, began, &core.runtime);
-    match called {
-        Some(Ok(mut results)) => {
-            if planted(Plant::BatchShifted) {
-                results.rotate_right(1);
-            }
-            record(&core, pass, judged(batch.jobs(), &results));
-            slot.leave();
-            let behind = batch.jobs().first().is_some_and(|job| matches!(job.work, Work::Behind(_)));
-            let mut results = results.into_iter();
-            while behind && results.len() > 0 {
-                core.finish_behind(batch.jobs.by_ref().zip(results.by_ref()).take(AT_ONCE).collect());
-            }
-            core.finish_all(batch.jobs.by_ref().zip(results));
-        }
-        Some(Err(panic)) => {
-            let error = backend_panic(&panic_message(&*panic));
+    let keys = jobs.len();
+    let op = if jobs.first().is_some_and(|job| job.entry().is_none()) { "remove" } else { "write" };
+    let behind = jobs.first().is_some_and(|job| matches!(job.work, Work::Behind(_)));
+    let within = core.attempt_deadline(&jobs);
+    let callers = jobs.iter().filter_map(Job::caller);
+    let call = trace::call(op, &core.label, keys, callers, send(&core, &jobs));
+    let batch = Batch::new(&core, jobs);
+    async move {
+        // The jobs are settled before the place is given to the next call, should this one be dropped.
+        let (mut slot, mut batch) = (slot, batch);
+        if let Err(error) = reopen(&core, &pass).await {
             record::<()>(&core, pass, &[Err(error.clone())]);
             slot.leave();
-            core.refuse(batch.take(), &error);
+            return core.refuse_unsent(batch.take(), &error);
         }
-        None => {
-            let error = overdue("write", within.as_millis());
-            let results = vec![Err::<(), _>(error.clone()); batch.jobs().len()];
-            record(&core, pass, judged(batch.jobs(), &results));
-            let attempts: Vec<(CacheKey, Attempt, Stamp, Carried)> = batch
-                .jobs()
-                .iter()
-                .map(|job| (job.key().clone(), job.attempt, job.stamp(), job.carried()))
-                .collect();
-            batch.overdue(&error);
-            slot.leave();
-            core.pump();
-            // Caught: a call that panics as it is dropped is over as well, and its keys must not wait for ever.
-            let results = AssertUnwindSafe(outlive(&core, call)).catch_unwind().await;
-            let results = results.ok().flatten().unwrap_or_else(|| unknown(attempts.len()));
-            Counters::one(&core.counters.late);
-            for ((key, attempt, stamp, carried), result) in attempts.into_iter().zip(results) {
-                core.note_answer(&key, carried, &result);
-                core.late(&key, attempt, result.is_ok().then_some(stamp));
+        core.meter.sending(false, keys);
+        let began = Began::now(&core.runtime);
+        let mut call = Box::pin(AssertUnwindSafe(call).catch_unwind());
+        let called = core.runtime.deadline(core.runtime.now().after(within), &mut call).await;
+        core.meter.called(false, began, &core.runtime);
+        match called {
+            Some(Ok(mut results)) => {
+                if planted(Plant::BatchShifted) {
+                    results.rotate_right(1);
+                }
+                record(&core, pass, judged(behind, &results));
+                slot.leave();
+                batch.returned();
+                let mut results = results.into_iter();
+                while behind && results.len() > 0 {
+                    core.finish_behind(batch.jobs.by_ref().zip(results.by_ref()).take(AT_ONCE).collect());
+                }
+                core.finish_all(batch.jobs.by_ref().zip(results));
             }
-            batch.late.clear();
+            Some(Err(panic)) => {
+                let error = backend_panic(&panic_message(&*panic));
+                record::<()>(&core, pass, &[Err(error.clone())]);
+                slot.leave();
+                core.refuse(batch.take(), &error);
+            }
+            None => {
+                let error = overdue("write", within.as_millis());
+                let results = vec![Err::<(), _>(error.clone()); keys];
+                record(&core, pass, judged(behind, &results));
+                let attempts: Vec<(CacheKey, Attempt, Stamp, Carried)> = batch
+                    .returned()
+                    .iter()
+                    .map(|job| (job.key().clone(), job.attempt, job.stamp(), job.carried()))
+                    .collect();
+                batch.overdue(&error);
+                slot.leave();
+                core.pump();
+                // Caught: a call that panics as it is dropped is over as well, and its keys must not wait for ever.
+                let results = AssertUnwindSafe(outlive(&core, call)).catch_unwind().await;
+                let results = results.ok().flatten().unwrap_or_else(|| unknown(attempts.len()));
+                Counters::one(&core.counters.late);
+                for ((key, attempt, stamp, carried), result) in attempts.into_iter().zip(results) {
+                    core.note_answer(&key, carried, &result);
+                    core.late(&key, attempt, result.is_ok().then_some(stamp));
+                }
+                batch.late.clear();
+            }
         }
     }
 }
 
 /// What a batch says of the store. One of pending writes that fails as a whole counts once: it may be for one of its
 /// entries, and is split to find out.
-fn judged<'r, T>(batch: &[Job], results: &'r [Result<T>]) -> &'r [Result<T>] {
-    let behind = batch.first().is_some_and(|job| matches!(job.work, Work::Behind(_)));
+fn judged<T>(behind: bool, results: &[Result<T>]) -> &[Result<T>] {
     if behind && results.iter().all(Result::is_err) { &results[..results.len().min(1)] } else { results }
 }
 

@@ -174,8 +174,14 @@ impl Mutation {
     }
 
     /// Whether somebody waits who will not look at the clock.
-    pub(super) fn is_watched(&self) -> bool {
+    fn is_watched(&self) -> bool {
         self.watched && self.reply.as_ref().is_some_and(|reply| !reply.is_canceled())
+    }
+
+    /// The next deadline that the tier has to look after, of this one and of those that it overtook.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let overtaken = self.overtaken.iter().filter_map(Self::next_deadline);
+        overtaken.chain(self.is_watched().then_some(self.deadline)).min()
     }
 
     /// Gives up those who wait for it, or for one that it overtook, and whose deadline has passed. Returns the next

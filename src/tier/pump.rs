@@ -262,17 +262,19 @@ impl TierCore {
     }
 
     /// Drops the reads that wait, or the writes, which answers them.
-    pub(super) fn drop_waiting(&self, reads: bool) {
+    pub(super) fn drop_waiting(self: &Arc<Self>, reads: bool) {
         if reads {
             let waiting = lock(&self.queue).take_reads(usize::MAX);
             return drop(waiting);
         }
+        let error = Error::new(ErrorKind::Restarted, "the runtime ended before it could be sent");
         loop {
             let waiting = lock(&self.queue).take_writes(usize::MAX, usize::MAX);
             if waiting.is_empty() {
                 return;
             }
-            drop(waiting);
+            // What waits for one of them in the ledger comes next.
+            self.refuse(waiting, &error);
         }
     }
 

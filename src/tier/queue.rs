@@ -44,6 +44,10 @@ pub(super) struct Queue {
     /// The same for those of mutations.
     pub(super) writes_watched: bool,
     writes: VecDeque<Job>,
+    /// Jobs whose calls are on their way, by call.
+    sent: Vec<(u64, Vec<Job>)>,
+    /// How many writing calls there have been.
+    sends: u64,
     /// Whether callers may queue what they ask for themselves: while the actor runs.
     pub(super) open: bool,
     /// How many callers are about to queue a mutation.
@@ -268,9 +272,23 @@ impl Queue {
         self.last_batch > 1
     }
 
+    /// Keeps the jobs of a call that is on its way; returns its number.
+    pub(super) fn send(&mut self, jobs: Vec<Job>) -> u64 {
+        self.sends += 1;
+        self.sent.push((self.sends, jobs));
+        self.sends
+    }
+
+    /// Gives back the jobs of a call, once.
+    pub(super) fn sent(&mut self, call: u64) -> Vec<Job> {
+        let place = self.sent.iter().position(|(sent, _)| *sent == call);
+        place.map_or_else(Vec::new, |place| self.sent.swap_remove(place).1)
+    }
+
     /// Gives up mutations whose deadline has passed. Returns the next deadline of the others.
     pub(super) fn expire_writes(&mut self, now: Instant, gone: &mut Vec<Overdue>) -> Option<Instant> {
-        self.writes.iter_mut().filter_map(|job| job.give_up(now, gone)).min()
+        let sent = self.sent.iter_mut().flat_map(|(_, jobs)| jobs);
+        self.writes.iter_mut().chain(sent).filter_map(|job| job.give_up(now, gone)).min()
     }
 
     /// The next writing call: jobs of one kind (stores or removals) from the front, up to `limit` keys and `bytes`.

@@ -3,10 +3,11 @@
 //!
 //! Those whose calls do not return are rare, and a timer that is set and taken back costs a good part of a read. So the
 //! earliest deadline alone is waited for; when it has come, most have long been answered. The timer runs in a task of its
-//! own: a store that holds up the thread of its call holds up no deadline. A mutation that a call has taken with it is
-//! looked after there.
+//! own, and finds them in the queue while their calls are on their way: a store that holds up the thread of its call holds
+//! up no deadline.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use event_listener::EventListener;
 
@@ -16,6 +17,9 @@ use super::queue::{Job, Work};
 use crate::error::{Error, ErrorKind};
 use crate::runtime::{Instant, RuntimeHandle};
 
+/// How often those who write are looked at, at most.
+const GRAIN: Duration = Duration::from_millis(1);
+
 impl TierCore {
     /// Answers the readers in the queue as their deadlines pass, the first at `at`. Called once
     /// [`Queue::watched`](super::queue::Queue) has been set, until it is taken back.
@@ -23,11 +27,11 @@ impl TierCore {
         self.watch(Watched::Reads, at);
     }
 
-    /// Queues a job for a call; its mutation's deadline is watched from here on.
+    /// Queues a job for a call; the deadlines of those who wait for it are watched from here on.
     pub(super) fn push_write(&self, job: Job) {
         let deadline = match &job.work {
-            Work::Mutation(mutation) if mutation.is_watched() => Some(mutation.deadline),
-            _ => None,
+            Work::Mutation(mutation) => mutation.next_deadline(),
+            Work::Fill(_) | Work::Repair(_) | Work::Behind(_) => None,
         };
         let unwatched = {
             let mut queue = lock(&self.queue);
@@ -83,14 +87,28 @@ impl TierCore {
             queue.writes_watched = next.is_some();
             next
         };
-        self.answer_overdue(gone);
-        next
+        if !gone.is_empty() {
+            self.answer_overdue(gone);
+        }
+        // Every look is at all that wait, under the locks.
+        next.map(|next| next.max(self.runtime.now().after(GRAIN)))
     }
 
     /// Settles mutations by quarantine whose deadline has passed, unless they have just been settled otherwise.
-    pub(super) fn answer_overdue(self: &Arc<Self>, gone: Vec<Overdue>) {
-        for Overdue { key, stamp, change, open, reply } in gone {
-            self.expire(&key, stamp, change, &open);
+    fn answer_overdue(self: &Arc<Self>, gone: Vec<Overdue>) {
+        // All of them before anyone is told, who may take their time.
+        let replies = self.with_ledger(|ledger, done| {
+            let expire = |Overdue { key, stamp, change, open, reply }| {
+                if open.is_open() {
+                    ledger.expire(&key, (stamp, change), done);
+                } else {
+                    ledger.dropped.push(change);
+                }
+                reply
+            };
+            gone.into_iter().map(expire).collect::<Vec<_>>()
+        });
+        for reply in replies {
             let _ = reply.send(Err(self.overdue_write()));
         }
     }

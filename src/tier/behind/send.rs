@@ -71,8 +71,7 @@ impl TierCore {
         Counters::add(&self.counters.write_keys, jobs.len() as u64);
         let bytes: usize = jobs.iter().filter_map(Job::entry).map(|entry| entry.payload.weight()).sum();
         Counters::add(&self.counters.bytes_written, bytes as u64);
-        let batch = call::Batch::new(self, jobs);
-        self.runtime.spawn(call::write(call::Slot::writing(self), batch, pass));
+        self.runtime.spawn(call::write(call::Slot::writing(self), jobs, pass));
         true
     }
 
