@@ -174,7 +174,15 @@ struct Batch {
 
 impl Batch {
     fn new(core: &Arc<TierCore>, jobs: Vec<Job>) -> Self {
-        let call = lock(&core.queue).send(jobs);
+        let deadline = jobs.iter().filter_map(Job::next_deadline).min();
+        let (call, unwatched) = {
+            let mut queue = lock(&core.queue);
+            (queue.send(jobs), queue.watch_writes(deadline))
+        };
+        // A watch that looked while they were between the queue and the call has ended.
+        if let Some(deadline) = unwatched {
+            core.watch_writes(deadline);
+        }
         Self { core: Arc::clone(core), call, jobs: Vec::new().into_iter(), late: Vec::new() }
     }
 

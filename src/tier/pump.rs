@@ -135,9 +135,9 @@ impl TierCore {
             if let Some(job) = begun {
                 queue.push_write(job);
             }
-            (!std::mem::replace(&mut queue.writes_watched, true), self.may_write(&mut queue))
+            (queue.watch_writes(Some(deadline)), self.may_write(&mut queue))
         };
-        if unwatched {
+        if let Some(deadline) = unwatched {
             self.watch_writes(deadline);
         }
         if starts {

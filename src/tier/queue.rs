@@ -148,7 +148,15 @@ impl Job {
         }
     }
 
-    /// As [`Mutation::give_up`]; nobody waits for any other work.
+    /// As [`Mutation::next_deadline`]; nobody waits for any other work.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        match &self.work {
+            Work::Mutation(mutation) => mutation.next_deadline(),
+            Work::Fill(_) | Work::Repair(_) | Work::Behind(_) => None,
+        }
+    }
+
+    /// As [`Mutation::give_up`].
     pub(super) fn give_up(&mut self, now: Instant, gone: &mut Vec<Overdue>) -> Option<Instant> {
         match &mut self.work {
             Work::Mutation(mutation) => mutation.give_up(now, gone),
@@ -270,6 +278,11 @@ impl Queue {
     /// Whether others are likely to ask in a moment: those whom the last call has answered, to begin with.
     pub(super) fn gathers(&self) -> bool {
         self.last_batch > 1
+    }
+
+    /// Says that writes are watched from `deadline` on; gives it back if they were not: then the watch has to be begun.
+    pub(super) fn watch_writes(&mut self, deadline: Option<Instant>) -> Option<Instant> {
+        deadline.filter(|_| !std::mem::replace(&mut self.writes_watched, true))
     }
 
     /// Keeps the jobs of a call that is on its way; returns its number.

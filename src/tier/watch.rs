@@ -13,7 +13,7 @@ use event_listener::EventListener;
 
 use super::core::{TierCore, lock};
 use super::message::Overdue;
-use super::queue::{Job, Work};
+use super::queue::Job;
 use crate::error::{Error, ErrorKind};
 use crate::runtime::{Instant, RuntimeHandle};
 
@@ -29,14 +29,11 @@ impl TierCore {
 
     /// Queues a job for a call; the deadlines of those who wait for it are watched from here on.
     pub(super) fn push_write(&self, job: Job) {
-        let deadline = match &job.work {
-            Work::Mutation(mutation) => mutation.next_deadline(),
-            Work::Fill(_) | Work::Repair(_) | Work::Behind(_) => None,
-        };
+        let deadline = job.next_deadline();
         let unwatched = {
             let mut queue = lock(&self.queue);
             queue.push_write(job);
-            deadline.filter(|_| !std::mem::replace(&mut queue.writes_watched, true))
+            queue.watch_writes(deadline)
         };
         if let Some(deadline) = unwatched {
             self.watch_writes(deadline);
