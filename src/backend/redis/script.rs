@@ -6,12 +6,17 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Script};
 
-/// Finds the stamp in the first bytes of what is stored (see [`stored`](super::stored)) and compares two.
+/// Finds the stamp in the first bytes of what is stored (see [`stored`](super::stored)) and compares two. Each function
+/// that a script defines costs it time whenever it is defined: what is not always needed goes first.
 macro_rules! with_stamps {
     ($body:literal) => {
+        with_stamps!("", $body)
+    };
+    ($first:literal, $body:literal) => {
         concat!(
+            $first,
             r"
-local byte, list, call, pcall = string.byte, unpack, redis.call, redis.pcall
+local byte, call, pcall = string.byte, redis.call, redis.pcall
 local pack, unpack = struct.pack, struct.unpack
 local function stamp(v)
   local magic, kind, _, flags = byte(v, 1, 4)
@@ -60,8 +65,57 @@ end
 /// Otherwise per key: 1 or 0 (whether something was there), the newer stamp, or an error.
 const STORE: &str = with_stamps!(
     r"
-local keys, arguments, answers = KEYS, ARGV, {}
-local guards, guard_life = ARGV[1], tonumber(ARGV[2])
+local keys, arguments, call, pcall = KEYS, ARGV, redis.call, redis.pcall
+local unpack, list = struct.unpack, unpack
+local guards, simple, least = arguments[1], tonumber(arguments[3]), tonumber(arguments[4])
+local places, puts, n, closely = {}, {}, 0, {}
+for i = 1, simple do
+  local key = keys[i]
+  -- Numbers as text: what is one in Lua is printed first, at length.
+  local found = pcall('GETRANGE', key, '0', '22')
+  local older = false
+  if found == '' then
+    older = not pcall('GET', guards .. '{' .. key .. '}')
+  elseif #found == 23 then
+    local id, flags, _, ms = unpack('<I3BI4I6', found)
+    older = id == 87239 and flags % 16 < 8 and ms < least
+  end
+  if older then
+    n = n + 1
+    puts[2 * n - 1], puts[2 * n] = key, arguments[2 * i + 3]
+    if n < i then places[n] = i end
+  else
+    closely[#closely + 1] = i
+  end
+end
+if n == 1 and arguments[2 * (places[1] or 1) + 4] ~= '' then
+  local i = places[1] or 1
+  local done = pcall('SET', puts[1], puts[2], 'PX', arguments[2 * i + 4])
+  if done.err then closely[#closely + 1] = i end
+elseif n > 0 then
+  local now = call('TIME')
+  now = now[1] * 1000 + math.floor(now[2] / 1000)
+  for first = 1, n, 2000 do -- a call takes some thousands of arguments
+    local last = math.min(n, first + 1999)
+    local done, life, at = pcall('MSET', list(puts, 2 * first - 1, 2 * last))
+    for j = first, last do
+      local i = places[j] or j
+      if done.err then
+        closely[#closely + 1] = i -- each is answered for itself
+      else
+        if life ~= arguments[2 * i + 4] then
+          life = arguments[2 * i + 4]
+          at = life ~= '' and string.format('%.0f', now + life)
+        end
+        if at then call('PEXPIREAT', keys[i], at) end
+      end
+    end
+  end
+end
+if #closely == 0 and #keys == simple then return {} end
+",
+    r"
+local guard_life, answers = tonumber(ARGV[2]), {}
 local function change(i, key, value, life, found)
   local lo, hi, node = stamp(found)
   if found == '' then
@@ -105,66 +159,13 @@ local function change(i, key, value, life, found)
     end
   end
 end
-local simple, least = tonumber(ARGV[3]), tonumber(ARGV[4])
-local places, puts, n, others = {}, {}, 0, #keys > simple
-local function store()
-  if n == 0 then return end
-  local done
-  if n == 1 and arguments[2 * places[1] + 4] ~= '' then
-    done = pcall('SET', puts[1], puts[2], 'PX', arguments[2 * places[1] + 4])
-  else
-    done = pcall('MSET', list(puts))
-    if not done.err then
-      local now, ends = call('TIME'), {}
-      now = now[1] * 1000 + math.floor(now[2] / 1000)
-      for j = 1, n do
-        local life = arguments[2 * places[j] + 4]
-        if life ~= '' then
-          local at = ends[life]
-          if not at then
-            at = string.format('%.0f', now + life)
-            ends[life] = at
-          end
-          pcall('PEXPIREAT', puts[2 * j - 1], at)
-        end
-      end
-    end
-  end
-  if done.err then
-    -- Each is answered for itself.
-    others = true
-    for j = 1, n do
-      local i, key = places[j], puts[2 * j - 1]
-      change(i, key, puts[2 * j], arguments[2 * i + 4], head(key))
-    end
-  end
-  places, puts, n = {}, {}, 0
+for i = 1, simple do answers[i] = 1 end
+for _, i in ipairs(closely) do
+  change(i, keys[i], arguments[2 * i + 3], arguments[2 * i + 4], head(keys[i]))
 end
-for i = 1, simple do
-  local key, value = keys[i], arguments[2 * i + 3]
-  local found = head(key)
-  local older = false
-  if #found == 23 then
-    local id, flags, _, ms = unpack('<I3BI4I6', found)
-    older = id == 87239 and flags % 16 < 8 and ms < least
-  elseif found == '' then
-    older = not pcall('GET', guards .. '{' .. key .. '}')
-  end
-  if older then
-    n = n + 1
-    places[n], puts[2 * n - 1], puts[2 * n] = i, key, value
-    if n == 2000 then store() end -- a call takes some thousands of arguments
-  else
-    others = true
-    change(i, key, value, arguments[2 * i + 4], found)
-  end
-end
-store()
 for i = simple + 1, #keys do
   change(i, keys[i], arguments[2 * i + 3], arguments[2 * i + 4], head(keys[i]))
 end
-if not others then return {} end
-for i = 1, simple do answers[i] = answers[i] or 1 end
 return answers
 "
 );
