@@ -169,7 +169,16 @@ impl TierCore {
         self: &Arc<Self>,
         change: impl FnOnce(&mut Ledger, &mut Vec<Finished>) -> R,
     ) -> R {
-        let mut done = Vec::new();
+        self.with_ledger_for(0, change)
+    }
+
+    /// The same for a change that is expected to let go of so many mutations.
+    pub(super) fn with_ledger_for<R>(
+        self: &Arc<Self>,
+        mutations: usize,
+        change: impl FnOnce(&mut Ledger, &mut Vec<Finished>) -> R,
+    ) -> R {
+        let mut done = Vec::with_capacity(mutations);
         let (result, blocked, dropped, effects) = {
             let mut ledger = lock(&self.ledger);
             let result = change(&mut ledger, &mut done);

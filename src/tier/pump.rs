@@ -381,7 +381,7 @@ impl TierCore {
         if mutations.is_empty() {
             return;
         }
-        let next: Vec<_> = self.with_ledger(|ledger, done| {
+        let next: Vec<_> = self.with_ledger_for(mutations.len(), |ledger, done| {
             let mutations = mutations.drain(..);
             mutations
                 .filter_map(|(mutation, attempt, result)| ledger.complete(mutation, attempt, result, done))

@@ -306,7 +306,7 @@ impl Queue {
 
     /// The next writing call: jobs of one kind (stores or removals) from the front, up to `limit` keys and `bytes`.
     pub(super) fn take_writes(&mut self, limit: usize, bytes: usize) -> Vec<Job> {
-        let mut batch: Vec<Job> = Vec::new();
+        let mut batch: Vec<Job> = Vec::with_capacity(limit.min(self.writes.len()));
         let mut size = 0;
         while batch.len() < limit {
             let Some(next) = self.writes.front() else { break };

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tierkeep::codec::CodecOptions;
 use tierkeep::{
-    Backend, BackendLabel, Cache, CacheKey, DeleteStatus, Freshness, Hit, KeyPart, MemoryBackend, Region,
+    Backend, BackendLabel, Cache, CacheKey, DeleteStatus, ErrorKind, Freshness, Hit, KeyPart, MemoryBackend,
+    Region,
 };
 
 use super::store::{Store, patient};
@@ -91,6 +92,34 @@ pub(crate) async fn many_at_once_keep_their_order(world: World) {
     assert_eq!(found, [Some("v11"), None, Some("v299"), None, Some("v3")]);
     let store = cache.inspect().tiers[1].clone();
     assert!(store.writes.calls < 300, "they go in batches: {:?}", store.writes);
+}
+
+/// So many that more than one task answers them.
+pub(crate) async fn each_writer_of_a_large_batch_hears_of_its_own_value(world: World) {
+    let store = Store::new("store");
+    let cache =
+        Cache::builder(world.runtime.clone()).tier(store.tier().concurrency(1)).build().await.unwrap();
+    let region: Region<String, u64> = cache.region("r").no_expiry().build().unwrap();
+    store.limit(100);
+    store.gate().close();
+    let set = |id: u64| {
+        let (region, length) = (region.clone(), if id.is_multiple_of(3) { 200 } else { 10 });
+        world.runtime.spawn(async move { region.set(&id, "v".repeat(length)).await })
+    };
+    let first = set(1_000);
+    world.until("the first is on its way", || store.gate().waiting() == 1).await;
+    let writers: Vec<_> = (0..100).map(set).collect();
+    world.until("the others wait", || cache.inspect().tiers[0].ledger == 101).await;
+    store.gate().open();
+    first.await.unwrap().unwrap();
+    for (id, writer) in (0_u64..).zip(writers) {
+        let heard = writer.await.unwrap().map_err(|error| error.kind());
+        let told = if id.is_multiple_of(3) { Err(ErrorKind::TooLarge) } else { Ok(()) };
+        assert_eq!(heard, told, "of {id}");
+        assert_eq!(region.get(&id).await.is_some(), told.is_ok(), "{id}");
+    }
+    let writes = cache.inspect().tiers[0].writes.clone();
+    assert!(writes.keys_in_calls > 20 * writes.calls, "in large batches: {writes:?}");
 }
 
 pub(crate) async fn a_region_s_clear_leaves_other_regions(world: World) {
