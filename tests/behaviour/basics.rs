@@ -118,7 +118,7 @@ pub(crate) async fn each_writer_of_a_large_batch_hears_of_its_own_value(world: W
         assert_eq!(heard, told, "of {id}");
         assert_eq!(region.get(&id).await.is_some(), told.is_ok(), "{id}");
     }
-    let writes = cache.inspect().tiers[0].writes.clone();
+    let writes = cache.inspect().tiers[0].writes;
     assert!(writes.keys_in_calls > 20 * writes.calls, "in large batches: {writes:?}");
 }
 
