@@ -6,7 +6,6 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
-use std::vec;
 
 use futures_util::FutureExt;
 use futures_util::future::poll_fn;
@@ -28,9 +27,6 @@ use crate::value::Stamp;
 
 /// Pending changes that are settled under one lock: longer, and those who write would wait for it.
 const AT_ONCE: usize = 32;
-
-/// So many callers are worth a task that answers them.
-const LEAST_PART: usize = 16;
 
 /// Turns that a writing call gives to those who are about to write.
 const TURNS: usize = 4;
@@ -171,7 +167,7 @@ struct Batch {
     /// Under which they are in the queue, where their deadlines are watched.
     call: u64,
     /// Once the call has returned.
-    jobs: vec::IntoIter<Job>,
+    jobs: std::vec::IntoIter<Job>,
     /// Those that are overdue, and may still be applied.
     late: Vec<(CacheKey, Attempt)>,
 }
@@ -194,28 +190,6 @@ impl Batch {
     fn returned(&mut self) -> &[Job] {
         self.jobs = lock(&self.core.queue).sent(self.call).into_iter();
         self.jobs.as_slice()
-    }
-
-    /// Parts half of a large batch from it, with their results, to be answered by another task. A runtime with several
-    /// threads would otherwise wake one for the first who is answered, who is done, and the thread asleep again, before the
-    /// next one is.
-    fn part(
-        &mut self,
-        results: &mut vec::IntoIter<Result<Settlement>>,
-    ) -> Option<(Self, Vec<Result<Settlement>>)> {
-        let half = self.jobs.len() / 2;
-        if half < LEAST_PART {
-            return None;
-        }
-        let jobs = self.jobs.by_ref().take(half).collect();
-        Some((Self::new(&self.core, jobs), results.by_ref().take(half).collect()))
-    }
-
-    /// Settles them as the call has.
-    fn finish(mut self, results: Vec<Result<Settlement>>) {
-        self.returned();
-        let core = Arc::clone(&self.core);
-        core.finish_all(self.jobs.by_ref().zip(results));
     }
 
     fn take(&mut self) -> Vec<Job> {
@@ -303,9 +277,6 @@ pub(super) fn write(slot: Slot, jobs: Vec<Job>, pass: Admission) -> impl Future<
                 while behind && results.len() > 0 {
                     core.finish_behind(batch.jobs.by_ref().zip(results.by_ref()).take(AT_ONCE).collect());
                 }
-                if let Some((other, theirs)) = batch.part(&mut results) {
-                    core.runtime.detach(async move { other.finish(theirs) });
-                }
                 core.finish_all(batch.jobs.by_ref().zip(results));
             }
             Some(Err(panic)) => {
@@ -374,7 +345,8 @@ fn unknown(keys: usize) -> Vec<Result<Settlement>> {
 /// The backend call for a batch, which is all stores or all removals. Owns what it needs: it may outlive the batch.
 fn send(core: &Arc<TierCore>, batch: &[Job]) -> impl Future<Output = Vec<Result<Settlement>>> + Send + use<> {
     let backend = Arc::clone(&core.backend);
-    let mut stores = Vec::with_capacity(batch.len());
+    let is_store = batch.first().is_some_and(|job| job.entry().is_some());
+    let mut stores = Vec::with_capacity(if is_store { batch.len() } else { 0 });
     stores.extend(batch.iter().filter_map(|job| Some((job.key().clone(), job.entry()?.clone()))));
     let removals: Vec<_> = if stores.is_empty() {
         batch.iter().map(|job| (job.key().clone(), job.stamp())).collect()

@@ -94,7 +94,6 @@ pub(crate) async fn many_at_once_keep_their_order(world: World) {
     assert!(store.writes.calls < 300, "they go in batches: {:?}", store.writes);
 }
 
-/// So many that more than one task answers them.
 pub(crate) async fn each_writer_of_a_large_batch_hears_of_its_own_value(world: World) {
     let store = Store::new("store");
     let cache =
