@@ -121,6 +121,30 @@ pub(crate) async fn each_writer_of_a_large_batch_hears_of_its_own_value(world: W
     assert!(writes.keys_in_calls > 20 * writes.calls, "in large batches: {writes:?}");
 }
 
+/// Nothing else comes that would send it.
+pub(crate) async fn a_write_that_waits_for_a_key_of_a_large_batch_follows_it(world: World) {
+    let store = Store::new("store");
+    let cache =
+        Cache::builder(world.runtime.clone()).tier(store.tier().concurrency(1)).build().await.unwrap();
+    let region: Region<u64, u64> = cache.region("r").no_expiry().build().unwrap();
+    store.gate().close();
+    let set = |id: u64, value: u64| {
+        let region = region.clone();
+        world.runtime.spawn(async move { region.set(&id, value).await })
+    };
+    let mut writers: Vec<_> = (0..100).map(|id| set(id, 1)).collect();
+    world.until("they are in the ledger", || cache.inspect().tiers[0].ledger == 100).await;
+    writers.extend([0, 50, 99].map(|id| set(id, 2)));
+    world.settle().await;
+    store.gate().open();
+    for writer in writers {
+        writer.await.unwrap().unwrap();
+    }
+    for (id, value) in [(0, 2), (1, 1), (50, 2), (99, 2)] {
+        assert_eq!(region.get(&id).await.map(|hit| *hit), Some(value), "{id}");
+    }
+}
+
 pub(crate) async fn a_region_s_clear_leaves_other_regions(world: World) {
     let Tiers { cache, region, store, .. } = two_tiers(&world).await;
     let other: Region<String, u64> = cache.region("others").no_expiry().build().unwrap();
