@@ -37,6 +37,7 @@ mod behaviour {
                     a_removed_key_is_gone_from_every_tier
                     many_at_once_keep_their_order
                     each_writer_of_a_large_batch_hears_of_its_own_value
+                    writes_have_a_batch_limit_of_their_own
                     a_write_that_waits_for_a_key_of_a_large_batch_follows_it
                     more_keys_than_a_mailbox_holds
                     a_codec_pool_without_room_costs_a_tier_not_the_call

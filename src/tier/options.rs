@@ -23,8 +23,12 @@ pub struct TierOptions {
     pub open_deadline: Duration,
     /// Messages that wait for the actor; callers queue about as much themselves before they send any. Default: 1,024.
     pub mailbox: usize,
-    /// Keys in one backend call, at most. Default: 128.
+    /// Keys in one backend call, at most. Default: 128, but 512 in a Redis tier.
     pub batch_keys: usize,
+    /// Keys in one call that stores or removes, at most, where callers wait for it: what a write-behind tier sends has a
+    /// [limit of its own](crate::write_behind::WriteBehind::batch_keys). Default: as many as `batch_keys`, but 128 in a Redis tier
+    /// that compares stamps.
+    pub write_batch_keys: Option<usize>,
     /// Bytes in one writing call, at most, unless one entry alone is larger. Default: 1 MiB.
     pub batch_bytes: usize,
     /// Reading calls in flight, and writing calls in flight, at most. Default: 4.
@@ -77,6 +81,7 @@ impl Default for TierOptions {
             open_deadline: Duration::from_secs(5),
             mailbox: 1024,
             batch_keys: 128,
+            write_batch_keys: None,
             batch_bytes: 1 << 20,
             concurrency: 4,
             stuck_limit: 16,
@@ -96,6 +101,11 @@ impl Default for TierOptions {
 }
 
 impl TierOptions {
+    /// Keys in one call that stores or removes, at most.
+    pub(crate) fn largest_write(&self) -> usize {
+        self.write_batch_keys.unwrap_or(self.batch_keys)
+    }
+
     fn validate(&self) -> Result<()> {
         let zero = [
             ("read_deadline", self.read_deadline.is_zero()),
@@ -105,6 +115,7 @@ impl TierOptions {
             ("ttl_cap", self.ttl_cap.is_some_and(|cap| cap.is_zero())),
             ("mailbox", self.mailbox == 0),
             ("batch_keys", self.batch_keys == 0),
+            ("write_batch_keys", self.write_batch_keys == Some(0)),
             ("batch_bytes", self.batch_bytes == 0),
             ("concurrency", self.concurrency == 0),
             ("stuck_limit", self.stuck_limit == 0),
@@ -211,6 +222,13 @@ impl Tier {
     #[must_use]
     pub fn batch_keys(mut self, keys: usize) -> Self {
         self.options.batch_keys = keys;
+        self
+    }
+
+    /// Sets [`TierOptions::write_batch_keys`].
+    #[must_use]
+    pub fn write_batch_keys(mut self, keys: usize) -> Self {
+        self.options.write_batch_keys = Some(keys);
         self
     }
 

@@ -80,7 +80,8 @@ impl TierCore {
 
     /// How much may be drained from the mailbox and not sent.
     fn room_limit(&self) -> usize {
-        self.options.batch_keys.saturating_mul(self.options.concurrency).saturating_mul(2)
+        let largest = self.options.batch_keys.max(self.options.largest_write());
+        largest.saturating_mul(self.options.concurrency).saturating_mul(2)
     }
 
     /// How much callers may queue themselves: what would be drained or wait in the mailbox otherwise.
@@ -256,7 +257,7 @@ impl TierCore {
         let batch = {
             let mut queue = lock(&self.queue);
             queue.writes_starting = false;
-            queue.take_writes(self.options.batch_keys, self.options.batch_bytes)
+            queue.take_writes(self.options.largest_write(), self.options.batch_bytes)
         };
         self.drop_settled(batch)
     }

@@ -40,7 +40,7 @@ impl TierCore {
 
     /// Sends the repairs that can be sent: into the store's port, or as calls.
     pub(super) async fn send_repairs(self: &Arc<Self>) {
-        let mut repairs = lock(&self.ledger).take_repairs(self.options.batch_keys);
+        let mut repairs = lock(&self.ledger).take_repairs(self.options.largest_write());
         if repairs.is_empty() {
             return;
         }

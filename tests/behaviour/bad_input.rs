@@ -46,7 +46,7 @@ pub(crate) async fn an_empty_label(world: World) {
 
 pub(crate) async fn each_option_that_is_zero(world: World) {
     let zero = Duration::ZERO;
-    let tiers: [(&str, Tier); 11] = [
+    let tiers: [(&str, Tier); 12] = [
         ("read_deadline", memory().read_deadline(zero)),
         ("write_deadline", memory().write_deadline(zero)),
         ("open_deadline", memory().open_deadline(zero)),
@@ -54,6 +54,7 @@ pub(crate) async fn each_option_that_is_zero(world: World) {
         ("ttl_cap", memory().ttl_cap(zero)),
         ("mailbox", memory().mailbox(0)),
         ("batch_keys", memory().batch_keys(0)),
+        ("write_batch_keys", memory().write_batch_keys(0)),
         ("batch_bytes", memory().batch_bytes(0)),
         ("concurrency", memory().concurrency(0)),
         ("stuck_limit", memory().stuck_limit(0)),

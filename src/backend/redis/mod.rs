@@ -258,6 +258,8 @@ impl Backend for RedisBackend {
             mailbox: 4096,
             // A key more costs a call little: the fewer calls, the fewer turns of the connection's task.
             batch_keys: 512,
+            // The script takes the server longer than a look: its next call should come before this one's keys are settled.
+            write_batch_keys: self.0.options.compare.then_some(128),
             concurrency: 2,
             ..TierOptions::default()
         }
