@@ -97,7 +97,7 @@ fn refill_against_write(clear: bool) {
             }
         })
     };
-    let busy = if clear { fences.begin_all() } else { fences.begin(7) };
+    let busy = if clear { (Some(fences.begin_all()), None) } else { (None, Some(fences.begin(7))) };
     below.store(NEW, Ordering::Relaxed);
     *above.lock().unwrap() = NEW;
     drop(busy);
@@ -115,8 +115,11 @@ fn two_writers() {
         let fences = StdArc::clone(&fences);
         thread::spawn(move || {
             let busy = fences.begin(7);
-            assert!(fences.take(7).is_none(), "taken while busy");
+            // A tier takes longer than the caller's guard is held.
+            fences.hold(7);
             drop(busy);
+            assert!(fences.take(7).is_none(), "taken while busy");
+            fences.release(7);
         })
     };
     let busy = fences.begin(7);

@@ -10,14 +10,14 @@ use futures_util::future::join_all;
 
 use super::engine::Engine;
 use super::policy::{ReadPolicy, RefillPolicy, WritePolicy};
-use super::write::{Planned, Sent, nothing, send};
+use super::write::{Sent, nothing, send_to};
 use crate::backend::Holds;
 use crate::codec::ValueType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hit::Hit;
 use crate::key::CacheKey;
 use crate::observe::Began;
-use crate::order::{Write, WriteHere};
+use crate::order::Write;
 use crate::tier::{Change, Counters, Fill, Mutation, Settled, Settlement, TierCore};
 use crate::value::{DeleteStatus, Entry, Meta, Object, Payload, Stamp};
 
@@ -88,21 +88,21 @@ pub(super) fn queueing(cores: &[Arc<TierCore>]) -> Option<Queueing> {
 }
 
 /// What could not be settled at once of a mutation that was queued, or be settled at all.
-pub(super) struct Left {
+pub(super) struct Left<'a> {
     tally: Tally,
-    left: Awaited,
+    left: Awaited<'a>,
     require_all: bool,
 }
 
 /// The tiers that have yet to answer: mostly one, who needs no allocation.
 #[derive(Default)]
-struct Awaited {
-    first: Option<(usize, Sent)>,
-    others: Vec<(usize, Sent)>,
+struct Awaited<'a> {
+    first: Option<(usize, Sent<'a>)>,
+    others: Vec<(usize, Sent<'a>)>,
 }
 
-impl Awaited {
-    fn push(&mut self, index: usize, sent: Sent) {
+impl<'a> Awaited<'a> {
+    fn push(&mut self, index: usize, sent: Sent<'a>) {
         match self.first {
             None => self.first = Some((index, sent)),
             Some(_) => self.others.push((index, sent)),
@@ -207,7 +207,7 @@ impl Engine {
         object: &Object,
         ty: &dyn ValueType,
         life: Meta,
-    ) -> Option<Result<Left>> {
+    ) -> Option<Result<Left<'_>>> {
         let (queueing, require_all) = (self.queueing?, self.policy_at_once()?);
         let weight = if queueing.weighed { self.codecs.weigh_at_once(object, ty)? } else { 0 };
         let mut encoded = match queueing.encoded {
@@ -240,7 +240,7 @@ impl Engine {
     }
 
     /// Waits for what could not be settled at once.
-    pub(super) async fn await_queued(&self, Left { tally, left, require_all }: Left) -> Result<()> {
+    pub(super) async fn await_queued(&self, Left { tally, left, require_all }: Left<'_>) -> Result<()> {
         self.await_left(tally, left).await.result(require_all).map(drop)
     }
 
@@ -255,11 +255,11 @@ impl Engine {
         &self,
         key: &CacheKey,
         mut change: impl FnMut(&TierCore, Stamp) -> Change,
-    ) -> (Tally, Awaited) {
+    ) -> (Tally, Awaited<'_>) {
         for core in &self.cores {
             core.announce(key);
         }
-        let mut write = WriteHere::begin(&self.order, &self.runtime, key);
+        let write = Write::begin(&self.order, &self.runtime, key);
         // Loads in flight may have read what this replaces: whoever asks from now on starts anew.
         self.flights.detach(key);
         for core in &self.cores {
@@ -271,28 +271,28 @@ impl Engine {
             let change = change(core, write.stamp);
             let settled = match core.behind {
                 Some(_) => core.queue_at_once(&write, change),
-                None => core.settle_at_once(&mut write, change),
+                None => core.settle_at_once(&write, change),
             };
             match settled {
                 Ok(settled) => {
                     core.meter.wrote(began, &self.runtime);
                     tally.take(core, settled.map_err(|error| error.at_tier(&core.label).for_key(key)));
                 }
-                Err(change) => left.push(index, self.send_left(index, &write.keep(), change)),
+                Err(change) => left.push(index, self.send_left(index, &write, change)),
             }
         }
         (tally, left)
     }
 
-    fn send_left(&self, index: usize, write: &Arc<Write>, change: Change) -> Sent {
+    fn send_left(&self, index: usize, write: &Write<'_>, change: Change) -> Sent<'_> {
+        let core = &self.cores[index];
+        let deadline = self.runtime.now().after(core.options.write_deadline);
+        let (mutation, answer) = Mutation::new(core, write, change, deadline);
         // All tiers are written, so that the index is the route's too.
-        let tier = self.route.load().written[index].clone();
-        let deadline = self.runtime.now().after(tier.core.options.write_deadline);
-        let (mutation, answer) = Mutation::new(&tier.core, write, change, deadline);
-        send(Planned { tier, mutation, answer, failed: None })
+        send_to(core, &self.route.load().written[index].address, mutation, answer)
     }
 
-    async fn await_left(&self, mut tally: Tally, Awaited { first, others }: Awaited) -> Tally {
+    async fn await_left(&self, mut tally: Tally, Awaited { first, others }: Awaited<'_>) -> Tally {
         if !others.is_empty() {
             let settle = |(index, sent)| async move { (index, self.settle(sent).await) };
             let left = first.into_iter().chain(others);

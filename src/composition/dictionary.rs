@@ -75,12 +75,12 @@ impl Engine {
         let route = self.route.load_full();
         let now = self.runtime.wall();
         let expire = Some(now.after(kept));
-        let frame = |write: &Write| {
+        let frame = |write: &Write<'_>| {
             let meta = Meta { stamp: write.stamp, created: now, expire, ..Meta::default() };
-            (Encoded::raw(dictionary.as_bytes()).seal(&write.key, &meta), meta)
+            (Encoded::raw(dictionary.as_bytes()).seal(write.key, &meta), meta)
         };
         let key = key(dictionary.id());
-        let changes = |write: &Write| {
+        let changes = |write: &Write<'_>| {
             let (frame, meta) = frame(write);
             let change = |tier: &RouteTier| match tier.core.holds {
                 Holds::Bytes if tier.core.backend.compressor().id() == ZSTD => {

@@ -48,34 +48,34 @@ impl Fences {
     }
 
     /// Marks the key's stripe busy, and moved, until the guard is dropped.
-    pub(crate) fn begin(self: &Arc<Self>, hash: u64) -> Busy {
-        self.begin_here(hash).keep()
-    }
-
-    /// The same, for a mutation that is over before its caller does anything else.
-    pub(crate) fn begin_here(self: &Arc<Self>, hash: u64) -> BusyHere<'_> {
+    pub(crate) fn begin(&self, hash: u64) -> Busy<'_> {
         self.witness.begin(Some(hash));
         // SeqCst here and in `take` and `holds`: a reader that took its fence before this and reads below after it
         // must fail the check later. Both are one location, so coherence gives it; SeqCst costs nothing more on a
         // read-modify-write and keeps the argument short.
         self.stripes[self.index(hash)].fetch_add(BEGIN, Ordering::SeqCst);
-        BusyHere { fences: self, hash, kept: false }
+        Busy { fences: self, hash }
     }
 
-    fn end(&self, hash: Option<u64>) {
-        self.witness.end(hash);
-        let stripe = match hash {
-            Some(hash) => &self.stripes[self.index(hash)],
-            None => &self.all,
-        };
-        stripe.fetch_sub(1, Ordering::SeqCst);
+    /// Keeps a stripe busy that is so already, until [`release`](Self::release): for a tier that takes longer than the
+    /// guard is held. It has no guard of its own: counting references to the table, all writers would fight for one
+    /// cache line.
+    pub(crate) fn hold(&self, hash: u64) {
+        self.witness.hold(hash);
+        self.stripes[self.index(hash)].fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Ends one [`hold`](Self::hold) of the stripe.
+    pub(crate) fn release(&self, hash: u64) {
+        self.witness.end(Some(hash));
+        self.stripes[self.index(hash)].fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Marks every stripe busy, and moved, until the guard is dropped.
-    pub(crate) fn begin_all(self: &Arc<Self>) -> Busy {
+    pub(crate) fn begin_all(self: &Arc<Self>) -> AllBusy {
         self.witness.begin(None);
         self.all.fetch_add(BEGIN, Ordering::SeqCst);
-        Busy { fences: Arc::clone(self), hash: None }
+        AllBusy(Arc::clone(self))
     }
 
     /// Takes a fence, to be taken *before* anything is read below. A mutation under way voids it: `None`.
@@ -103,42 +103,27 @@ impl Fences {
     }
 }
 
-/// Keeps a stripe (or all of them) busy until dropped.
+/// Keeps a stripe busy until dropped.
 #[derive(Debug)]
-pub(crate) struct Busy {
-    fences: Arc<Fences>,
-    /// Of the key; `None`: every stripe.
-    hash: Option<u64>,
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.fences.end(self.hash);
-    }
-}
-
-/// As [`Busy`], without a reference of its own to the table: counting those, all writers would fight for one cache line.
-#[derive(Debug)]
-pub(crate) struct BusyHere<'a> {
-    fences: &'a Arc<Fences>,
+pub(crate) struct Busy<'a> {
+    fences: &'a Fences,
     hash: u64,
-    /// Another guard keeps the stripe busy from here on.
-    kept: bool,
 }
 
-impl BusyHere<'_> {
-    /// Hands the stripe over to a guard that may outlive this call.
-    pub(crate) fn keep(mut self) -> Busy {
-        self.kept = true;
-        Busy { fences: Arc::clone(self.fences), hash: Some(self.hash) }
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.fences.release(self.hash);
     }
 }
 
-impl Drop for BusyHere<'_> {
+/// Keeps every stripe busy until dropped.
+#[derive(Debug)]
+pub(crate) struct AllBusy(Arc<Fences>);
+
+impl Drop for AllBusy {
     fn drop(&mut self) {
-        if !self.kept {
-            self.fences.end(Some(self.hash));
-        }
+        self.0.witness.end(None);
+        self.0.all.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -163,6 +148,17 @@ mod tests {
         let busy = fences.begin(1);
         assert!(fences.take(1).is_none());
         drop(busy);
+        assert!(fences.take(1).is_some());
+    }
+
+    #[test]
+    fn a_stripe_is_busy_until_the_last_has_let_go() {
+        let fences = fences();
+        let busy = fences.begin(1);
+        fences.hold(1);
+        drop(busy);
+        assert!(fences.take(1).is_none());
+        fences.release(1);
         assert!(fences.take(1).is_some());
     }
 

@@ -17,7 +17,7 @@ mod witness;
 
 pub(crate) use clears::Clears;
 pub(crate) use clock::HybridClock;
-pub(crate) use fence::{Busy, BusyHere, Fence, Fences};
+pub(crate) use fence::{AllBusy, Busy, Fence, Fences};
 #[cfg(feature = "testing")]
 pub use witness::FenceCounts;
 
@@ -70,48 +70,20 @@ impl Order {
     }
 }
 
-/// A mutation under way: its stamp, and its stripe kept busy until the last tier has settled it (dropped this).
+/// A mutation where it begins: its stamp, and its stripe kept busy until this is dropped. So does each tier's part in it
+/// until it is settled there.
 #[derive(Debug)]
-pub(crate) struct Write {
-    pub(crate) key: CacheKey,
-    pub(crate) stamp: Stamp,
-    _busy: Busy,
-}
-
-impl Write {
-    /// Call after the mutation is announced at every tier: see [`HybridClock::mint`].
-    pub(crate) fn begin(order: &Order, runtime: &RuntimeHandle, key: CacheKey) -> Arc<Self> {
-        let busy = order.fences.begin(key.hash_u64());
-        Arc::new(Self { stamp: order.clock.mint(runtime.wall()), key, _busy: busy })
-    }
-}
-
-/// As [`Write`], of a mutation that is carried out where it begins: nothing is allocated for it, unless a tier takes longer.
-#[derive(Debug)]
-pub(crate) struct WriteHere<'a> {
+pub(crate) struct Write<'a> {
     pub(crate) key: &'a CacheKey,
     pub(crate) stamp: Stamp,
-    busy: Option<BusyHere<'a>>,
-    kept: Option<Arc<Write>>,
+    _busy: Busy<'a>,
 }
 
-impl<'a> WriteHere<'a> {
-    /// As [`Write::begin`].
+impl<'a> Write<'a> {
+    /// Call after the mutation is announced at every tier: see [`HybridClock::mint`].
     pub(crate) fn begin(order: &'a Order, runtime: &RuntimeHandle, key: &'a CacheKey) -> Self {
-        let busy = order.fences.begin_here(key.hash_u64());
-        Self { key, stamp: order.clock.mint(runtime.wall()), busy: Some(busy), kept: None }
-    }
-
-    /// The mutation for a tier that takes longer: the stripe is busy until the last of them has settled it.
-    pub(crate) fn keep(&mut self) -> Arc<Write> {
-        if let Some(busy) = self.busy.take() {
-            let (key, stamp) = (self.key.clone(), self.stamp);
-            self.kept = Some(Arc::new(Write { key, stamp, _busy: busy.keep() }));
-        }
-        match &self.kept {
-            Some(kept) => Arc::clone(kept),
-            None => unreachable!("the stripe was busy, or is kept so"),
-        }
+        let busy = order.fences.begin(key.hash_u64());
+        Self { key, stamp: order.clock.mint(runtime.wall()), _busy: busy }
     }
 }
 
@@ -120,7 +92,7 @@ impl<'a> WriteHere<'a> {
 pub(crate) struct ClearWrite {
     pub(crate) scope: Scope,
     pub(crate) stamp: Stamp,
-    _busy: Busy,
+    _busy: AllBusy,
 }
 
 impl ClearWrite {

@@ -84,6 +84,13 @@ mod watching {
             }
         }
 
+        /// Goes on in another place.
+        pub(crate) fn hold(&self, hash: u64) {
+            if self.is_on() {
+                self.lock().own(Some(hash)).busy += 1;
+            }
+        }
+
         pub(crate) fn end(&self, hash: Option<u64>) {
             if self.is_on() {
                 let mut records = self.lock();
@@ -130,6 +137,9 @@ pub(crate) struct Witness {}
 impl Witness {
     #[inline(always)]
     pub(crate) const fn begin(&self, _: Option<u64>) {}
+
+    #[inline(always)]
+    pub(crate) const fn hold(&self, _: u64) {}
 
     #[inline(always)]
     pub(crate) const fn end(&self, _: Option<u64>) {}

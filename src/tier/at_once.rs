@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 use crate::key::CacheKey;
 use crate::observe::trace::Caller;
 use crate::observe::{Began, trace};
-use crate::order::WriteHere;
+use crate::order::Write;
 use crate::runtime::host::drop_quietly;
 use crate::value::{Entry, Stamp};
 
@@ -65,7 +65,7 @@ impl TierCore {
     /// Carries out the announced change of `write` here and now; gives it back if it has to go through the mailbox.
     pub(crate) fn settle_at_once(
         self: &Arc<Self>,
-        write: &mut WriteHere<'_>,
+        write: &Write<'_>,
         change: Change,
     ) -> Result<Settled, Change> {
         let Some(port) = &self.port else { return Err(change) };
@@ -83,7 +83,7 @@ impl TierCore {
             return Ok(settled);
         }
         // It failed, or something has come between: as a job that was sent.
-        let (mutation, mut answer) = Mutation::new(self, &write.keep(), change, self.runtime.now());
+        let (mutation, mut answer) = Mutation::new(self, write, change, self.runtime.now());
         self.finish(Job { work: Work::Mutation(mutation), attempt }, settled);
         let unanswered = || Err(Error::new(ErrorKind::Restarted, "the change was not answered"));
         Ok(answer.try_recv().ok().flatten().unwrap_or_else(unanswered))

@@ -62,7 +62,7 @@ pub(crate) struct TierCore {
     /// Entries stamped at or before this are absent: what a bypassed tier may have missed.
     pub(super) hidden: AtomicU64,
     pub(super) ledger: Apart<Mutex<Ledger>>,
-    pub(super) queue: Mutex<Queue>,
+    pub(super) queue: Apart<Mutex<Queue>>,
     /// Woken when the queue has room again.
     pub(super) room: AtomicWaker,
     /// Calls that have not returned, late ones included.
@@ -138,7 +138,7 @@ impl TierCore {
             counters: Apart::default(),
             gate: Gate::open(),
             hidden: AtomicU64::new(0),
-            queue: Mutex::default(),
+            queue: Apart::default(),
             room: AtomicWaker::new(),
             calls: AtomicUsize::new(0),
             open: AtomicBool::new(false),

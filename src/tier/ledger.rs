@@ -256,7 +256,7 @@ impl Ledger {
     /// A mutation's attempt returned in time. Returns what goes next for the key.
     pub(super) fn complete(
         &mut self,
-        mutation: Mutation,
+        mut mutation: Mutation,
         attempt: Attempt,
         result: Settled,
         done: &mut Vec<Finished>,

@@ -10,7 +10,7 @@ use crate::backend::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::observe::trace::Caller;
-use crate::order::{ClearWrite, Fence, Write};
+use crate::order::{ClearWrite, Fence, Fences, Write};
 use crate::planted::{Plant, planted};
 use crate::runtime::Instant;
 use crate::runtime::host::drop_quietly;
@@ -111,9 +111,10 @@ pub(crate) type Settled = Result<Settlement>;
 /// A mutation at one tier, from its announcement on. It settles in every case: dropped before it is settled (with a
 /// mailbox, a crashed incarnation, a cancelled caller), it quarantines its key.
 pub(crate) struct Mutation {
+    /// Its fences' stripe is held until this is dropped.
     pub(crate) core: Arc<TierCore>,
-    /// Also keeps the fence's stripe busy until the last tier has let go of it.
-    pub(crate) write: Arc<Write>,
+    key: CacheKey,
+    stamp: Stamp,
     pub(crate) change: Change,
     pub(crate) deadline: Instant,
     /// Whether the tier looks after its deadline, and nobody else (see [`watch`](super::watch)).
@@ -127,20 +128,36 @@ pub(crate) struct Mutation {
 
 /// Whether the ledger still counts a mutation. Changed under its lock only, so that a deadline that passes as the
 /// mutation settles cannot settle it a second time, over what came after it.
-#[derive(Debug, Clone)]
-pub(crate) struct Open(Arc<AtomicBool>);
+#[derive(Debug)]
+pub(crate) enum Open {
+    /// Nobody else asks: mostly, so that nothing is allocated.
+    Own(bool),
+    Shared(Arc<AtomicBool>),
+}
 
 impl Open {
-    fn new() -> Self {
-        Self(Arc::new(AtomicBool::new(true)))
+    /// The same, for somebody else who may ask.
+    pub(crate) fn share(&mut self) -> Self {
+        let shared = match self {
+            Self::Own(open) => Arc::new(AtomicBool::new(*open)),
+            Self::Shared(shared) => Arc::clone(shared),
+        };
+        *self = Self::Shared(Arc::clone(&shared));
+        Self::Shared(shared)
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        match self {
+            Self::Own(open) => *open,
+            Self::Shared(open) => open.load(Ordering::Relaxed),
+        }
     }
 
-    pub(super) fn close(&self) {
-        self.0.store(false, Ordering::Relaxed);
+    pub(super) fn close(&mut self) {
+        match self {
+            Self::Own(open) => *open = false,
+            Self::Shared(open) => open.store(false, Ordering::Relaxed),
+        }
     }
 }
 
@@ -148,22 +165,24 @@ impl Mutation {
     /// Call after [`TierCore::announce`] for the same key.
     pub(crate) fn new(
         core: &Arc<TierCore>,
-        write: &Arc<Write>,
+        write: &Write<'_>,
         change: Change,
         deadline: Instant,
     ) -> (Self, oneshot::Receiver<Settled>) {
-        core.minted(&write.key, write.stamp);
+        core.minted(write.key, write.stamp);
         let (reply, answer) = oneshot::channel();
+        core.order.fences.hold(write.key.hash_u64());
         let mutation = Self {
             core: Arc::clone(core),
-            write: Arc::clone(write),
+            key: write.key.clone(),
+            stamp: write.stamp,
             change,
             deadline,
             watched: false,
             caller: Caller::here(),
             overtaken: Vec::new(),
             reply: Some(reply),
-            open: Open::new(),
+            open: Open::Own(true),
         };
         (mutation, answer)
     }
@@ -195,22 +214,17 @@ impl Mutation {
             return Some(overtaken.map_or(self.deadline, |at| at.min(self.deadline)));
         }
         let (key, stamp, change) = (self.key().clone(), self.stamp(), self.change.clone());
-        gone.extend(self.reply.take().map(|reply| Overdue {
-            key,
-            stamp,
-            change,
-            open: self.open.clone(),
-            reply,
-        }));
+        let open = self.open.share();
+        gone.extend(self.reply.take().map(|reply| Overdue { key, stamp, change, open, reply }));
         overtaken
     }
 
     pub(crate) fn key(&self) -> &CacheKey {
-        &self.write.key
+        &self.key
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
-        self.write.stamp
+        self.stamp
     }
 }
 
@@ -225,12 +239,27 @@ pub(super) struct Overdue {
 
 impl Drop for Mutation {
     fn drop(&mut self) {
-        if self.open.is_open() && planted(Plant::LostOnRestart) {
-            self.core.forget(&self.write.key);
-        } else if self.open.is_open() {
-            let core = Arc::clone(&self.core);
+        let hash = self.key.hash_u64();
+        if !self.open.is_open() {
+            return self.core.order.fences.release(hash);
+        }
+        let core = Arc::clone(&self.core);
+        // Last of all, and whatever happens.
+        let _held = Held(&core.order.fences, hash);
+        if planted(Plant::LostOnRestart) {
+            core.forget(&self.key);
+        } else {
             core.lost(self);
         }
+    }
+}
+
+/// A stripe that a mutation holds, and releases on drop.
+struct Held<'a>(&'a Fences, u64);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.release(self.1);
     }
 }
 

@@ -1,7 +1,5 @@
 //! Whose confirmation makes a success, and who is waited for. Every tier settles the key, whatever the policy.
 
-use std::sync::Arc;
-
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
@@ -14,7 +12,7 @@ use crate::planted::{Plant, planted};
 use crate::tier::{Change, Settled};
 
 impl Engine {
-    pub(in crate::composition) async fn write_all(&self, mutations: Vec<Planned>) -> Vec<Settled> {
+    pub(in crate::composition) async fn write_all(&self, mutations: Vec<Planned<'_>>) -> Vec<Settled> {
         // All are sent before any is awaited.
         let mut sent: Vec<_> = mutations.into_iter().map(send).collect();
         if sent.len() > 1 {
@@ -26,7 +24,7 @@ impl Engine {
         }
     }
 
-    pub(super) async fn write_in_turn(&self, mutations: Vec<Planned>) -> Result<()> {
+    pub(super) async fn write_in_turn(&self, mutations: Vec<Planned<'_>>) -> Result<()> {
         let mut result = Ok(());
         for mut planned in mutations {
             if result.is_err() {
@@ -40,21 +38,22 @@ impl Engine {
         result
     }
 
-    pub(super) async fn write_race(&self, mutations: Vec<Planned>) -> Result<()> {
+    pub(super) async fn write_race<'a>(&self, mut mutations: Vec<Planned<'a>>) -> Result<()> {
         let keys: Vec<_> = mutations
-            .iter()
+            .iter_mut()
             .map(|Planned { tier, mutation, .. }| {
-                let (key, change, open) = (mutation.key(), &mutation.change, &mutation.open);
-                (Arc::clone(&tier.core), key.clone(), mutation.stamp(), change.clone(), open.clone())
+                let (key, change, open) =
+                    (mutation.key().clone(), mutation.change.clone(), mutation.open.share());
+                (&tier.core, key, mutation.stamp(), change, open)
             })
             .collect();
-        let send = |planned: Planned| (matches!(planned.mutation.change, Change::Set(_)), send(planned));
+        let send = |planned: Planned<'a>| (matches!(planned.mutation.change, Change::Set(_)), send(planned));
         // Queues first: without them nobody wins.
         let (queued, others): (Vec<_>, Vec<_>) =
-            mutations.into_iter().map(send).partition(|(_, sent)| sent.tier.core.behind.is_some());
+            mutations.into_iter().map(send).partition(|(_, sent)| sent.core.behind.is_some());
         let mut queues = queued.len();
         let mut unqueued = None;
-        let race = |(queue, (stores, sent)): (bool, (bool, Sent))| async move {
+        let race = |(queue, (stores, sent)): (bool, (bool, Sent<'a>))| async move {
             (queue, stores, self.settle(sent).await)
         };
         let queued = queued.into_iter().map(|sent| (true, sent));

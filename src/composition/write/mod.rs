@@ -21,7 +21,7 @@ pub(super) use confirm::nothing;
 use confirm::{all, any, last, queued, those};
 use outdated::just_before;
 use prepare::Prepared;
-pub(super) use send::{Sent, send};
+pub(super) use send::{Sent, send_to};
 
 use super::engine::Engine;
 use super::policy::WritePolicy;
@@ -38,8 +38,8 @@ use crate::value::{DeleteStatus, Meta, Object};
 const WINDOW: usize = 256;
 
 /// A mutation built for one tier.
-pub(super) struct Planned {
-    pub(super) tier: RouteTier,
+pub(super) struct Planned<'a> {
+    pub(super) tier: &'a RouteTier,
     pub(super) mutation: Mutation,
     pub(super) answer: oneshot::Receiver<Settled>,
     /// Why this tier removes the key instead of storing the value, where that is a failure.
@@ -162,16 +162,16 @@ impl Engine {
     }
 
     /// Announces, numbers and builds the mutation at every tier. From here on each of them settles, whatever happens.
-    pub(super) fn begin(
-        &self,
-        route: &Route,
-        key: &CacheKey,
-        changes: impl FnOnce(&Write) -> Vec<(Change, Option<Error>)>,
-    ) -> (Arc<Write>, Vec<Planned>) {
+    pub(super) fn begin<'a>(
+        &'a self,
+        route: &'a Route,
+        key: &'a CacheKey,
+        changes: impl FnOnce(&Write<'_>) -> Vec<(Change, Option<Error>)>,
+    ) -> (Write<'a>, Vec<Planned<'a>>) {
         for tier in &route.written {
             tier.core.announce(key);
         }
-        let write = Write::begin(&self.order, &self.runtime, key.clone());
+        let write = Write::begin(&self.order, &self.runtime, key);
         // Before anything is sent: whoever sees the new value never sees the old one in a tier that is not written.
         for tier in route.read_only() {
             tier.core.overrule(key, write.stamp);
@@ -183,10 +183,10 @@ impl Engine {
         // Loads in flight may have read what this replaces: whoever asks from now on starts anew.
         self.flights.detach(key);
         let now = self.runtime.now();
-        let build = |(tier, (change, failed)): (&RouteTier, (Change, Option<Error>))| {
+        let build = |(tier, (change, failed)): (&'a RouteTier, (Change, Option<Error>))| {
             let deadline = now.after(tier.core.options.write_deadline);
             let (mutation, answer) = Mutation::new(&tier.core, &write, change, deadline);
-            Planned { tier: tier.clone(), mutation, answer, failed }
+            Planned { tier, mutation, answer, failed }
         };
         let mutations = route.written.iter().zip(changes(&write)).map(build).collect();
         (write, mutations)

@@ -58,7 +58,7 @@ impl Engine {
         for tier in tiers {
             tier.core.announce(key);
         }
-        let write = Write::begin(&self.order, &self.runtime, key.clone());
+        let write = Write::begin(&self.order, &self.runtime, key);
         self.flights.detach(key);
         let now = self.runtime.now();
         for tier in tiers {

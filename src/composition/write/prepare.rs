@@ -58,7 +58,7 @@ impl Engine {
         route: &Route,
         object: &Object,
         life: Meta,
-        write: &Write,
+        write: &Write<'_>,
         prepared: Vec<Prepared>,
     ) -> Vec<(Change, Option<Error>)> {
         let now = self.runtime.wall();
@@ -68,7 +68,7 @@ impl Engine {
             let meta = Meta { stamp: write.stamp, ..life }.capped(tier.core.ttl_cap(), now);
             let payload = match prepared {
                 Prepared::Object(weight) => Ok(Payload::Object(Arc::clone(object), weight)),
-                Prepared::Encoded(encoded) => Ok(Payload::Bytes(encoded.seal(&write.key, &meta))),
+                Prepared::Encoded(encoded) => Ok(Payload::Bytes(encoded.seal(write.key, &meta))),
                 Prepared::Shared(twin) => entries[twin].clone().map(|entry| entry.payload),
                 Prepared::Failed(error) => Err(error),
             };

@@ -1,29 +1,30 @@
 //! A mutation on its way to one tier: sent, and waited for until the tier has settled it.
 
+use std::sync::Arc;
+
 use futures_channel::oneshot;
 
 use super::super::engine::Engine;
 use super::super::read::FAR;
-use super::super::route::RouteTier;
 use super::Planned;
 use crate::error::{Error, ErrorKind};
 use crate::key::CacheKey;
 use crate::observe::Began;
 use crate::planted::{Plant, planted};
 use crate::runtime::{Address, BoxFuture, Envelope, Instant, RejectReason};
-use crate::tier::{Accepting, Change, Counters, Message, Mutation, Open, Settled};
+use crate::tier::{Accepting, Change, Counters, Message, Mutation, Open, Settled, TierCore};
 use crate::value::Stamp;
 
 /// A mutation on its way to one tier.
-pub(in crate::composition) struct Sent {
-    pub(super) tier: RouteTier,
+pub(in crate::composition) struct Sent<'a> {
+    pub(super) core: &'a Arc<TierCore>,
     key: CacheKey,
     stamp: Stamp,
     deadline: Instant,
     answer: oneshot::Receiver<Settled>,
     failed: Option<Error>,
     /// `None`: it is answered, or will be by its deadline.
-    unwatched: Option<Unwatched>,
+    unwatched: Option<Box<Unwatched>>,
 }
 
 /// What whoever waits needs to settle it at its deadline, where the tier does not.
@@ -35,45 +36,47 @@ struct Unwatched {
 }
 
 /// Sends a mutation to its tier; if the mailbox is full, waiting for room is part of settling it.
-pub(in crate::composition) fn send(planned: Planned) -> Sent {
-    if planned.tier.core.behind.is_some() {
-        return send_behind(planned);
-    }
-    send_through(planned)
+pub(in crate::composition) fn send(Planned { tier, mutation, answer, failed }: Planned<'_>) -> Sent<'_> {
+    Sent { failed, ..send_to(&tier.core, &tier.address, mutation, answer) }
 }
 
-/// Queues a mutation in a write-behind tier, in the caller's own task.
-fn send_behind(planned: Planned) -> Sent {
-    let Planned { tier, mutation, answer, failed } = planned;
+/// The same, to the tier's actor at this address.
+pub(in crate::composition) fn send_to<'a>(
+    core: &'a Arc<TierCore>,
+    address: &Address,
+    mutation: Mutation,
+    answer: oneshot::Receiver<Settled>,
+) -> Sent<'a> {
     let (key, stamp) = (mutation.key().clone(), mutation.stamp());
-    let (change, open) = (mutation.change.clone(), mutation.open.clone());
-    let (deadline, sending) = match tier.core.accept(mutation) {
-        Accepting::Through(mutation) => {
-            return send_through(Planned { tier, mutation, answer, failed });
-        }
+    let (deadline, unwatched) = match core.behind {
+        Some(_) => queue(core, address, mutation),
+        None => (mutation.deadline, take(core, address, mutation)),
+    };
+    Sent { core, key, stamp, deadline, answer, failed: None, unwatched: unwatched.map(Box::new) }
+}
+
+/// Has a write-behind tier queue a mutation, in the caller's own task; says until when it is to be waited for.
+fn queue(core: &Arc<TierCore>, address: &Address, mut mutation: Mutation) -> (Instant, Option<Unwatched>) {
+    let (change, open) = (mutation.change.clone(), mutation.open.share());
+    let (deadline, sending) = match core.accept(mutation) {
+        Accepting::Through(mutation) => return (mutation.deadline, take(core, address, mutation)),
         Accepting::Settled { deadline } => (deadline, None),
         Accepting::Waiting { deadline, waiting } => (deadline, Some(waiting)),
     };
-    Sent { tier, key, stamp, deadline, answer, failed, unwatched: Some(Unwatched { change, open, sending }) }
-}
-
-fn send_through(Planned { tier, mutation, answer, failed }: Planned) -> Sent {
-    let (key, stamp, deadline) = (mutation.key().clone(), mutation.stamp(), mutation.deadline);
-    let unwatched = take(&tier, mutation);
-    Sent { tier, key, stamp, deadline, answer, failed, unwatched }
+    (deadline, Some(Unwatched { change, open, sending }))
 }
 
 /// Has a tier take a mutation, at once if it may.
-fn take(tier: &RouteTier, mutation: Mutation) -> Option<Unwatched> {
-    let mutation = tier.core.take_at_once(mutation)?;
+fn take(core: &Arc<TierCore>, address: &Address, mutation: Mutation) -> Option<Unwatched> {
+    let mutation = core.take_at_once(mutation)?;
     // As reads do; the ledger takes mutations in any order, so that one in the mailbox may come after this.
-    let mutation = if tier.address.is_empty() { tier.core.write_at_once(mutation)? } else { mutation };
-    let (change, open) = (mutation.change.clone(), mutation.open.clone());
-    let sending = match tier.address.try_send(Envelope::new(Message::Mutate(mutation))) {
+    let mut mutation = if address.is_empty() { core.write_at_once(mutation)? } else { mutation };
+    let (change, open) = (mutation.change.clone(), mutation.open.share());
+    let sending = match address.try_send(Envelope::new(Message::Mutate(mutation))) {
         Ok(()) => None,
         Err(rejected) if rejected.reason == RejectReason::Full => {
-            Counters::one(&tier.core.counters.waited);
-            let address = Address::clone(&tier.address);
+            Counters::one(&core.counters.waited);
+            let address = Address::clone(address);
             Some(Box::pin(async move { drop(address.send(rejected.message).await) }) as BoxFuture<'static, ()>)
         }
         // Down or stopped: dropping it quarantines the key.
@@ -84,33 +87,33 @@ fn take(tier: &RouteTier, mutation: Mutation) -> Option<Unwatched> {
 
 impl Engine {
     /// Waits until a tier has settled the mutation; at its deadline, it is settled by quarantine.
-    pub(in crate::composition) async fn settle(&self, sent: Sent) -> Settled {
-        let Sent { tier, key, stamp, deadline, answer, failed, unwatched } = sent;
+    pub(in crate::composition) async fn settle(&self, sent: Sent<'_>) -> Settled {
+        let Sent { core, key, stamp, deadline, answer, failed, unwatched } = sent;
         let began = Began::now(&self.runtime);
         let settled = match unwatched {
             // The mutation was dropped, which has quarantined its key.
             None => answer.await.unwrap_or_else(|_| Err(restarted())),
-            Some(unwatched) => self.settle_by(deadline, &tier, (&key, stamp), unwatched, answer).await,
+            Some(unwatched) => self.settle_by(deadline, core, (&key, stamp), *unwatched, answer).await,
         };
-        tier.core.meter.wrote(began, &self.runtime);
+        core.meter.wrote(began, &self.runtime);
         let settled = match settled {
-            Ok(settlement) => match tier.core.overtaken(&key, stamp, settlement) {
+            Ok(settlement) => match core.overtaken(&key, stamp, settlement) {
                 None => Ok(settlement),
                 Some(written) => match self.runtime.deadline(deadline, written).await {
                     Some(written) => written.map(|()| settlement),
-                    None => Err(tier.core.overdue_write()),
+                    None => Err(core.overdue_write()),
                 },
             },
             failed => failed,
         };
         let settled = settled.and_then(|settlement| failed.map_or(Ok(settlement), Err));
-        settled.map_err(|error| error.at_tier(&tier.core.label).for_key(&key))
+        settled.map_err(|error| error.at_tier(&core.label).for_key(&key))
     }
 
     async fn settle_by(
         &self,
         deadline: Instant,
-        tier: &RouteTier,
+        core: &Arc<TierCore>,
         (key, stamp): (&CacheKey, Stamp),
         Unwatched { change, open, sending }: Unwatched,
         mut answer: oneshot::Receiver<Settled>,
@@ -129,8 +132,8 @@ impl Engine {
         match self.runtime.deadline(deadline, waiting).await {
             Some(settled) => settled.unwrap_or_else(|_| Err(restarted())),
             None => {
-                tier.core.expire(key, stamp, change, &open);
-                Err(tier.core.overdue_write())
+                core.expire(key, stamp, change, &open);
+                Err(core.overdue_write())
             }
         }
     }

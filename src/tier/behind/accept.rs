@@ -15,7 +15,7 @@ use super::room::{Ticket, wait_for_room};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::observe::EventKind;
-use crate::order::WriteHere;
+use crate::order::Write;
 use crate::runtime::host::drop_quietly;
 use crate::runtime::{BoxFuture, Instant};
 use crate::write_behind::{Overload, Written};
@@ -78,7 +78,7 @@ impl TierCore {
     /// gives it back if it is not as simple as that.
     pub(crate) fn queue_at_once(
         self: &Arc<Self>,
-        write: &WriteHere<'_>,
+        write: &Write<'_>,
         change: Change,
     ) -> Result<Settled, Change> {
         let (key, stamp) = (write.key, write.stamp);
