@@ -127,7 +127,7 @@ impl Store {
         let object: Object = value;
         self.check(&object).await.map_err(|error| error.for_key(key))?;
         let (began, life) = (Began::now(&self.engine.runtime), self.life(ttl));
-        let result = self.engine.set(key, object, &self.ty, life).await;
+        let result = self.engine.set(key, object, &self.ty, &life).await;
         #[cfg(feature = "zstd")]
         self.tend_dictionary(&life);
         self.shared.meter.wrote(result.is_ok(), began, &self.engine.runtime);
@@ -150,7 +150,7 @@ impl Store {
         let life = Meta { expire: value.expire(), stale: value.stale(), ..self.life(None) };
         let object: Object = value.into_inner();
         self.check(&object).await.map_err(|error| error.for_key(key))?;
-        self.engine.set(key, object, &self.ty, life).await
+        self.engine.set(key, object, &self.ty, &life).await
     }
 
     /// # Errors
@@ -290,6 +290,11 @@ impl Store {
         if self.shared.checked.load(Ordering::Relaxed) {
             return Ok(());
         }
+        // Boxed, so that later values do not carry its state.
+        Box::pin(self.check_first(object)).await
+    }
+
+    async fn check_first(&self, object: &Object) -> Result<()> {
         for tier in &self.engine.route.load_full().written {
             if tier.core.holds == Holds::Bytes {
                 let (object, ty) = (Arc::clone(object), Arc::clone(&self.ty));

@@ -87,21 +87,16 @@ pub(super) fn queueing(cores: &[Arc<TierCore>]) -> Option<Queueing> {
     queues.then_some(queueing)
 }
 
-/// What could not be settled at once of a mutation that was queued, or be settled at all.
+/// A mutation whose tiers have been told: what they made of it so far, and those that have yet to answer. Mostly that is
+/// one, which needs no allocation.
 pub(super) struct Left<'a> {
     tally: Tally,
-    left: Awaited<'a>,
+    first: Option<(usize, Sent<'a>)>,
+    others: Vec<(usize, Sent<'a>)>,
     require_all: bool,
 }
 
-/// The tiers that have yet to answer: mostly one, who needs no allocation.
-#[derive(Default)]
-struct Awaited<'a> {
-    first: Option<(usize, Sent<'a>)>,
-    others: Vec<(usize, Sent<'a>)>,
-}
-
-impl<'a> Awaited<'a> {
+impl<'a> Left<'a> {
     fn push(&mut self, index: usize, sent: Sent<'a>) {
         match self.first {
             None => self.first = Some((index, sent)),
@@ -183,19 +178,18 @@ impl Engine {
         Some(hit)
     }
 
-    pub(super) async fn set_at_once(
+    pub(super) fn set_at_once(
         &self,
         key: &CacheKey,
-        object: Object,
+        object: &Object,
         life: Meta,
         require_all: bool,
-    ) -> Result<()> {
+    ) -> Left<'_> {
         let change = |core: &TierCore, stamp: Stamp| {
             let meta = Meta { stamp, ..life }.capped(core.ttl_cap(), life.created);
-            Change::Set(Entry::new(Payload::Object(Arc::clone(&object), 0), meta))
+            Change::Set(Entry::new(Payload::Object(Arc::clone(object), 0), meta))
         };
-        let (tally, left) = self.change_at_once(key, change);
-        self.await_left(tally, left).await.result(require_all).map(drop)
+        self.change_at_once(key, require_all, change)
     }
 
     /// The same where some tiers write behind or are asked by calls: the former are not awaited while their queues have
@@ -235,18 +229,13 @@ impl Engine {
             };
             Change::Set(Entry::new(payload, meta))
         };
-        let (tally, left) = self.change_at_once(key, change);
-        Some(Ok(Left { tally, left, require_all }))
-    }
-
-    /// Waits for what could not be settled at once.
-    pub(super) async fn await_queued(&self, Left { tally, left, require_all }: Left<'_>) -> Result<()> {
-        self.await_left(tally, left).await.result(require_all).map(drop)
+        Some(Ok(self.change_at_once(key, require_all, change)))
     }
 
     pub(super) async fn remove_at_once(&self, key: &CacheKey) -> Result<DeleteStatus> {
-        let (tally, left) = self.change_at_once(key, |_, _| Change::Remove);
-        let copies = self.await_left(tally, left).await.result(self.policy_at_once() == Some(true))?;
+        let require_all = self.policy_at_once() == Some(true);
+        let mut left = self.change_at_once(key, require_all, |_, _| Change::Remove);
+        let copies = self.await_left(&mut left).await?;
         Ok(if copies > 0 { DeleteStatus::Deleted(copies) } else { DeleteStatus::Missing })
     }
 
@@ -254,8 +243,9 @@ impl Engine {
     fn change_at_once(
         &self,
         key: &CacheKey,
+        require_all: bool,
         mut change: impl FnMut(&TierCore, Stamp) -> Change,
-    ) -> (Tally, Awaited<'_>) {
+    ) -> Left<'_> {
         for core in &self.cores {
             core.announce(key);
         }
@@ -265,7 +255,7 @@ impl Engine {
         for core in &self.cores {
             core.minted(key, write.stamp);
         }
-        let (mut tally, mut left) = (Tally::default(), Awaited::default());
+        let mut left = Left { tally: Tally::default(), first: None, others: Vec::new(), require_all };
         for (index, core) in self.cores.iter().enumerate() {
             let began = Began::now(&self.runtime);
             let change = change(core, write.stamp);
@@ -276,12 +266,12 @@ impl Engine {
             match settled {
                 Ok(settled) => {
                     core.meter.wrote(began, &self.runtime);
-                    tally.take(core, settled.map_err(|error| error.at_tier(&core.label).for_key(key)));
+                    left.tally.take(core, settled.map_err(|error| error.at_tier(&core.label).for_key(key)));
                 }
                 Err(change) => left.push(index, self.send_left(index, &write, change)),
             }
         }
-        (tally, left)
+        left
     }
 
     fn send_left(&self, index: usize, write: &Write<'_>, change: Change) -> Sent<'_> {
@@ -292,15 +282,22 @@ impl Engine {
         send_to(core, &self.route.load().written[index].address, mutation, answer)
     }
 
-    async fn await_left(&self, mut tally: Tally, Awaited { first, others }: Awaited<'_>) -> Tally {
-        if !others.is_empty() {
-            let settle = |(index, sent)| async move { (index, self.settle(sent).await) };
-            let left = first.into_iter().chain(others);
-            let settled: Vec<(usize, Settled)> = join_all(left.map(settle)).await;
-            settled.into_iter().for_each(|(index, settled)| tally.take(&self.cores[index], settled));
-        } else if let Some((index, sent)) = first {
-            tally.take(&self.cores[index], self.settle(sent).await);
+    /// Waits for what could not be settled at once; says how many tiers had the key. Borrows what is left: each future on
+    /// the way would hold a copy, for as long as a caller waits.
+    pub(super) async fn await_left(&self, left: &mut Left<'_>) -> Result<u32> {
+        if !left.others.is_empty() {
+            Box::pin(self.await_all(left)).await;
+        } else if let Some((index, sent)) = &mut left.first {
+            left.tally.take(&self.cores[*index], self.settle(sent).await);
         }
-        tally
+        std::mem::take(&mut left.tally).result(left.require_all)
+    }
+
+    async fn await_all(&self, Left { tally, first, others, .. }: &mut Left<'_>) {
+        let waiting = first.iter_mut().chain(others.iter_mut()).map(|(_, sent)| self.settle(sent));
+        let settled = join_all(waiting).await;
+        for ((index, _), settled) in first.iter().chain(others.iter()).zip(settled) {
+            tally.take(&self.cores[*index], settled);
+        }
     }
 }

@@ -16,9 +16,9 @@ impl Engine {
         // All are sent before any is awaited.
         let mut sent: Vec<_> = mutations.into_iter().map(send).collect();
         if sent.len() > 1 {
-            return join_all(sent.into_iter().map(|sent| self.settle(sent))).await;
+            return join_all(sent.iter_mut().map(|sent| self.settle(sent))).await;
         }
-        match sent.pop() {
+        match sent.first_mut() {
             Some(sent) => vec![self.settle(sent).await],
             None => Vec::new(),
         }
@@ -32,7 +32,7 @@ impl Engine {
                 planned.mutation.change = Change::Remove;
             }
             planned.mutation.deadline = self.runtime.now().after(planned.tier.core.options.write_deadline);
-            let settled = self.settle(send(planned)).await;
+            let settled = self.settle(&mut send(planned)).await;
             result = result.and(settled.map(drop));
         }
         result
@@ -53,8 +53,8 @@ impl Engine {
             mutations.into_iter().map(send).partition(|(_, sent)| sent.core.behind.is_some());
         let mut queues = queued.len();
         let mut unqueued = None;
-        let race = |(queue, (stores, sent)): (bool, (bool, Sent<'a>))| async move {
-            (queue, stores, self.settle(sent).await)
+        let race = |(queue, (stores, mut sent)): (bool, (bool, Sent<'a>))| async move {
+            (queue, stores, self.settle(&mut sent).await)
         };
         let queued = queued.into_iter().map(|sent| (true, sent));
         let mut racing: FuturesUnordered<_> =

@@ -48,14 +48,14 @@ pub(super) struct Planned<'a> {
 
 impl Engine {
     /// Stores a value in the tiers, as the policy says. `life` are its stamps but for the number.
-    pub(crate) async fn set(
-        &self,
-        key: &CacheKey,
+    pub(crate) fn set<'a>(
+        &'a self,
+        key: &'a CacheKey,
         object: Object,
-        ty: &Arc<dyn ValueType>,
-        life: Meta,
-    ) -> Result<()> {
-        trace::write("set", key, self.set_tiers(key, object, ty, life)).await
+        ty: &'a Arc<dyn ValueType>,
+        life: &'a Meta,
+    ) -> impl Future<Output = Result<()>> + use<'a> {
+        trace::write("set", key, self.set_tiers(key, object, ty, life))
     }
 
     async fn set_tiers(
@@ -63,18 +63,19 @@ impl Engine {
         key: &CacheKey,
         object: Object,
         ty: &Arc<dyn ValueType>,
-        life: Meta,
+        life: &Meta,
     ) -> Result<()> {
         self.check_open()?;
         check_length(key)?;
-        if let Some(require_all) = self.sets_at_once() {
-            return self.set_at_once(key, object, life, require_all).await;
-        }
-        if let Some(queued) = self.queue_at_once(key, &object, &**ty, life) {
-            return self.await_queued(queued?).await;
-        }
-        // Boxed, so that the usual way does not carry its state.
-        Box::pin(self.set_in_steps(key, object, ty, life)).await
+        let left = match self.sets_at_once() {
+            Some(require_all) => Some(Ok(self.set_at_once(key, &object, *life, require_all))),
+            None => self.queue_at_once(key, &object, &**ty, *life),
+        };
+        let Some(left) = left else {
+            // Boxed, so that the usual way does not carry its state.
+            return Box::pin(self.set_in_steps(key, object, ty, *life)).await;
+        };
+        self.await_left(&mut left?).await.map(drop)
     }
 
     async fn set_in_steps(
@@ -125,8 +126,11 @@ impl Engine {
     }
 
     /// Removes a key from every tier.
-    pub(crate) async fn remove(&self, key: &CacheKey) -> Result<DeleteStatus> {
-        trace::write("remove", key, self.remove_from_tiers(key)).await
+    pub(crate) fn remove<'a>(
+        &'a self,
+        key: &'a CacheKey,
+    ) -> impl Future<Output = Result<DeleteStatus>> + use<'a> {
+        trace::write("remove", key, self.remove_from_tiers(key))
     }
 
     async fn remove_from_tiers(&self, key: &CacheKey) -> Result<DeleteStatus> {

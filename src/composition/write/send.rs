@@ -87,36 +87,34 @@ fn take(core: &Arc<TierCore>, address: &Address, mutation: Mutation) -> Option<U
 
 impl Engine {
     /// Waits until a tier has settled the mutation; at its deadline, it is settled by quarantine.
-    pub(in crate::composition) async fn settle(&self, sent: Sent<'_>) -> Settled {
-        let Sent { core, key, stamp, deadline, answer, failed, unwatched } = sent;
+    pub(in crate::composition) async fn settle(&self, sent: &mut Sent<'_>) -> Settled {
+        let core = sent.core;
         let began = Began::now(&self.runtime);
-        let settled = match unwatched {
+        // What is rare is boxed, so that those who wait for an answer carry none of it.
+        let settled = match sent.unwatched.take() {
             // The mutation was dropped, which has quarantined its key.
-            None => answer.await.unwrap_or_else(|_| Err(restarted())),
-            Some(unwatched) => self.settle_by(deadline, core, (&key, stamp), *unwatched, answer).await,
+            None => (&mut sent.answer).await.unwrap_or_else(|_| Err(restarted())),
+            Some(unwatched) => Box::pin(self.settle_by(sent, *unwatched)).await,
         };
         core.meter.wrote(began, &self.runtime);
         let settled = match settled {
-            Ok(settlement) => match core.overtaken(&key, stamp, settlement) {
+            Ok(settlement) => match core.overtaken(&sent.key, sent.stamp, settlement) {
                 None => Ok(settlement),
-                Some(written) => match self.runtime.deadline(deadline, written).await {
+                Some(written) => match Box::pin(self.runtime.deadline(sent.deadline, written)).await {
                     Some(written) => written.map(|()| settlement),
                     None => Err(core.overdue_write()),
                 },
             },
             failed => failed,
         };
-        let settled = settled.and_then(|settlement| failed.map_or(Ok(settlement), Err));
-        settled.map_err(|error| error.at_tier(&core.label).for_key(&key))
+        let settled = settled.and_then(|settlement| sent.failed.take().map_or(Ok(settlement), Err));
+        settled.map_err(|error| error.at_tier(&core.label).for_key(&sent.key))
     }
 
     async fn settle_by(
         &self,
-        deadline: Instant,
-        core: &Arc<TierCore>,
-        (key, stamp): (&CacheKey, Stamp),
+        Sent { core, key, stamp, deadline, answer, .. }: &mut Sent<'_>,
         Unwatched { change, open, sending }: Unwatched,
-        mut answer: oneshot::Receiver<Settled>,
     ) -> Settled {
         // What is settled already needs no timer.
         if let Some(settled) = answer.try_recv().ok().flatten() {
@@ -128,11 +126,11 @@ impl Engine {
             }
             answer.await
         };
-        let deadline = if planted(Plant::NoDeadline) { deadline.after(FAR) } else { deadline };
+        let deadline = if planted(Plant::NoDeadline) { deadline.after(FAR) } else { *deadline };
         match self.runtime.deadline(deadline, waiting).await {
             Some(settled) => settled.unwrap_or_else(|_| Err(restarted())),
             None => {
-                core.expire(key, stamp, change, &open);
+                core.expire(key, *stamp, change, &open);
                 Err(core.overdue_write())
             }
         }
