@@ -12,7 +12,7 @@ use super::engine::Engine;
 use super::policy::{ReadPolicy, RefillPolicy, WritePolicy};
 use super::write::{Sent, nothing, send_to};
 use crate::backend::Holds;
-use crate::codec::ValueType;
+use crate::codec::{Encoded, ValueType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hit::Hit;
 use crate::key::CacheKey;
@@ -116,12 +116,7 @@ pub(super) fn is_plain(core: &TierCore) -> bool {
 }
 
 impl Engine {
-    /// Whether sets go this way, and if so whether all tiers have to confirm.
-    pub(super) fn sets_at_once(&self) -> Option<bool> {
-        self.policy_at_once().filter(|_| self.plain)
-    }
-
-    /// The same for removals.
+    /// Whether removals go this way.
     pub(super) fn removes_at_once(&self) -> bool {
         (self.plain || self.queueing.is_some()) && self.policy_at_once().is_some()
     }
@@ -178,46 +173,25 @@ impl Engine {
         Some(hit)
     }
 
+    /// Begins to store a value. `None`, with nothing done: it goes the long way, since the policy or the tiers ask for it,
+    /// the value is too large to be encoded here and now, or a tier has to do without it.
+    ///
+    /// # Errors
+    /// The value's own, with nothing changed.
     pub(super) fn set_at_once(
-        &self,
-        key: &CacheKey,
-        object: &Object,
-        life: Meta,
-        require_all: bool,
-    ) -> Left<'_> {
-        let change = |core: &TierCore, stamp: Stamp| {
-            let meta = Meta { stamp, ..life }.capped(core.ttl_cap(), life.created);
-            Change::Set(Entry::new(Payload::Object(Arc::clone(object), 0), meta))
-        };
-        self.change_at_once(key, require_all, change)
-    }
-
-    /// The same where some tiers write behind or are asked by calls: the former are not awaited while their queues have
-    /// room. `None`, with nothing done: the value goes the long way, since it is too large to be encoded here and now, or a
-    /// tier has to do without it.
-    pub(super) fn queue_at_once(
         &self,
         key: &CacheKey,
         object: &Object,
         ty: &dyn ValueType,
         life: Meta,
-    ) -> Option<Result<Left<'_>>> {
-        let (queueing, require_all) = (self.queueing?, self.policy_at_once()?);
-        let weight = if queueing.weighed { self.codecs.weigh_at_once(object, ty)? } else { 0 };
-        let mut encoded = match queueing.encoded {
-            Some(index) => {
-                let core = &self.cores[index];
-                match self.codecs.encode_at_once(object, ty, &*core.backend)? {
-                    Ok(encoded) => Some(encoded),
-                    // The value's own doing: nothing is changed.
-                    Err(error) if matches!(error.kind(), ErrorKind::Encode | ErrorKind::TooLarge) => {
-                        return Some(Err(error.at_tier(&core.label).for_key(key)));
-                    }
-                    Err(_) => return None,
-                }
-            }
+    ) -> Result<Option<Left<'_>>> {
+        let Some(require_all) = self.policy_at_once() else { return Ok(None) };
+        let made = match self.queueing {
+            _ if self.plain => Some((0, None)),
+            Some(queueing) => self.make_at_once(key, object, ty, queueing)?,
             None => None,
         };
+        let Some((weight, mut encoded)) = made else { return Ok(None) };
         let change = |core: &TierCore, stamp: Stamp| {
             let meta = Meta { stamp, ..life }.capped(core.ttl_cap(), life.created);
             let payload = match (core.holds, encoded.take()) {
@@ -229,7 +203,29 @@ impl Engine {
             };
             Change::Set(Entry::new(payload, meta))
         };
-        Some(Ok(self.change_at_once(key, require_all, change)))
+        Ok(Some(self.change_at_once(key, require_all, change)))
+    }
+
+    /// What the tiers store of a value: its weight and its bytes, as far as they ask for these.
+    fn make_at_once(
+        &self,
+        key: &CacheKey,
+        object: &Object,
+        ty: &dyn ValueType,
+        Queueing { encoded, weighed }: Queueing,
+    ) -> Result<Option<(u32, Option<Encoded>)>> {
+        let weight = if weighed { self.codecs.weigh_at_once(object, ty) } else { Some(0) };
+        let Some(weight) = weight else { return Ok(None) };
+        let Some(index) = encoded else { return Ok(Some((weight, None))) };
+        let core = &self.cores[index];
+        match self.codecs.encode_at_once(object, ty, &*core.backend) {
+            Some(Ok(encoded)) => Ok(Some((weight, Some(encoded)))),
+            // The value's own doing: nothing is changed.
+            Some(Err(error)) if matches!(error.kind(), ErrorKind::Encode | ErrorKind::TooLarge) => {
+                Err(error.at_tier(&core.label).for_key(key))
+            }
+            _ => Ok(None),
+        }
     }
 
     pub(super) async fn remove_at_once(&self, key: &CacheKey) -> Result<DeleteStatus> {

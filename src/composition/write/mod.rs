@@ -67,15 +67,13 @@ impl Engine {
     ) -> Result<()> {
         self.check_open()?;
         check_length(key)?;
-        let left = match self.sets_at_once() {
-            Some(require_all) => Some(Ok(self.set_at_once(key, &object, *life, require_all))),
-            None => self.queue_at_once(key, &object, &**ty, *life),
-        };
-        let Some(left) = left else {
+        let Some(mut left) = self.set_at_once(key, &object, &**ty, *life)? else {
             // Boxed, so that the usual way does not carry its state.
             return Box::pin(self.set_in_steps(key, object, ty, *life)).await;
         };
-        self.await_left(&mut left?).await.map(drop)
+        // Now, while it is at hand: what waits next takes a store's time.
+        drop(object);
+        self.await_left(&mut left).await.map(drop)
     }
 
     async fn set_in_steps(
