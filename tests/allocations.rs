@@ -152,11 +152,8 @@ fn callers_who_wait_keep_little() {
     let cache = two_memory_tiers(&runtime);
     let quotes: Region<[u64; 15], u64> = quotes(&cache);
     let value = Arc::new([7_u64; 15]);
-    let sizes = [
-        size_of_val(&quotes.get(&7)),
-        size_of_val(&quotes.set(&7, value)),
-        size_of_val(&quotes.remove(&7)),
-    ];
+    let sizes =
+        [size_of_val(&quotes.get(&7)), size_of_val(&quotes.set(&7, value)), size_of_val(&quotes.remove(&7))];
     let spans = if cfg!(feature = "tracing") { 64 } else { 0 };
     let most = [224, 576, 448].map(|size| size + spans);
     assert!(sizes.iter().zip(most).all(|(size, most)| *size <= most), "{sizes:?} bytes against {most:?}");

@@ -171,6 +171,7 @@ impl Mutation {
     ) -> (Self, oneshot::Receiver<Settled>) {
         core.minted(write.key, write.stamp);
         let (reply, answer) = oneshot::channel();
+        let caller = Caller::here();
         core.order.fences.hold(write.key.hash_u64());
         let mutation = Self {
             core: Arc::clone(core),
@@ -179,7 +180,7 @@ impl Mutation {
             change,
             deadline,
             watched: false,
-            caller: Caller::here(),
+            caller,
             overtaken: Vec::new(),
             reply: Some(reply),
             open: Open::Own(true),

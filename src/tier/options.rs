@@ -25,9 +25,9 @@ pub struct TierOptions {
     pub mailbox: usize,
     /// Keys in one backend call, at most. Default: 128, but 512 in a Redis tier.
     pub batch_keys: usize,
-    /// Keys in one call that stores or removes, at most, where callers wait for it: what a write-behind tier sends has a
-    /// [limit of its own](crate::write_behind::WriteBehind::batch_keys). Default: as many as `batch_keys`, but 128 in a Redis tier
-    /// that compares stamps.
+    /// Keys in one call that stores or removes, where that is less than `batch_keys`. What a write-behind tier sends has
+    /// [a limit of its own](crate::write_behind::WriteBehind::batch_keys). Default: none, but 128 in a Redis tier that
+    /// compares stamps.
     pub write_batch_keys: Option<usize>,
     /// Bytes in one writing call, at most, unless one entry alone is larger. Default: 1 MiB.
     pub batch_bytes: usize,
@@ -103,7 +103,7 @@ impl Default for TierOptions {
 impl TierOptions {
     /// Keys in one call that stores or removes, at most.
     pub(crate) fn largest_write(&self) -> usize {
-        self.write_batch_keys.unwrap_or(self.batch_keys)
+        self.write_batch_keys.map_or(self.batch_keys, |keys| keys.min(self.batch_keys))
     }
 
     fn validate(&self) -> Result<()> {

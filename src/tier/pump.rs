@@ -80,8 +80,7 @@ impl TierCore {
 
     /// How much may be drained from the mailbox and not sent.
     fn room_limit(&self) -> usize {
-        let largest = self.options.batch_keys.max(self.options.largest_write());
-        largest.saturating_mul(self.options.concurrency).saturating_mul(2)
+        self.options.batch_keys.saturating_mul(self.options.concurrency).saturating_mul(2)
     }
 
     /// How much callers may queue themselves: what would be drained or wait in the mailbox otherwise.

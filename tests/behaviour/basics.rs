@@ -124,40 +124,43 @@ pub(crate) async fn each_writer_of_a_large_batch_hears_of_its_own_value(world: W
 }
 
 pub(crate) async fn writes_have_a_batch_limit_of_their_own(world: World) {
-    let store = Store::new("store");
-    let tier = store.tier().concurrency(1).batch_keys(64).write_batch_keys(8);
-    let cache = Cache::builder(world.runtime.clone()).tier(tier).build().await.unwrap();
-    let region: Region<u64, u64> = cache.region("r").no_expiry().build().unwrap();
-    let held = || store.gate().waiting() == 1;
-    store.gate().close();
-    let set = |id: u64| {
-        let region = region.clone();
-        world.runtime.spawn(async move { region.set(&id, id).await })
-    };
-    let first = set(1_000);
-    world.until("a write is on its way", held).await;
-    let writers: Vec<_> = (0..64).map(set).collect();
-    world.until("the others wait", || cache.inspect().tiers[0].ledger == 65).await;
-    store.gate().open();
-    first.await.unwrap().unwrap();
-    join_all(writers).await.into_iter().for_each(|set| set.unwrap().unwrap());
-    let writes = cache.inspect().tiers[0].writes;
-    assert_eq!((writes.calls, writes.keys_in_calls), (1 + 64 / 8, 65), "{writes:?}");
+    for (keys, written) in [(64, 8), (8, 64)] {
+        let store = Store::new("store");
+        let tier = store.tier().concurrency(1).batch_keys(keys).write_batch_keys(written);
+        let cache = Cache::builder(world.runtime.clone()).tier(tier).build().await.unwrap();
+        let region: Region<u64, u64> = cache.region("r").no_expiry().build().unwrap();
+        let held = || store.gate().waiting() == 1;
+        store.gate().close();
+        let set = |id: u64| {
+            let region = region.clone();
+            world.runtime.spawn(async move { region.set(&id, id).await })
+        };
+        let first = set(1_000);
+        world.until("a write is on its way", held).await;
+        let writers: Vec<_> = (0..64).map(set).collect();
+        world.until("the others wait", || cache.inspect().tiers[0].ledger == 65).await;
+        store.gate().open();
+        first.await.unwrap().unwrap();
+        join_all(writers).await.into_iter().for_each(|set| set.unwrap().unwrap());
+        let writes = cache.inspect().tiers[0].writes;
+        // The smaller limit counts.
+        assert_eq!((writes.calls, writes.keys_in_calls), (1 + 64 / 8, 65), "{writes:?}");
 
-    store.gate().close();
-    let get = |id: u64| {
-        let region = region.clone();
-        world.runtime.spawn(async move { region.get(&id).await })
-    };
-    let first = get(1_000);
-    world.until("a read is on its way", held).await;
-    let readers: Vec<_> = (0..64).map(get).collect();
-    world.settle().await;
-    store.gate().open();
-    assert!(first.await.unwrap().is_some());
-    join_all(readers).await.into_iter().for_each(|hit| assert!(hit.unwrap().is_some()));
-    let reads = cache.inspect().tiers[0].reads;
-    assert_eq!((reads.calls, reads.keys_in_calls), (2, 65), "{reads:?}");
+        store.gate().close();
+        let get = |id: u64| {
+            let region = region.clone();
+            world.runtime.spawn(async move { region.get(&id).await })
+        };
+        let first = get(1_000);
+        world.until("a read is on its way", held).await;
+        let readers: Vec<_> = (0..64).map(get).collect();
+        world.settle().await;
+        store.gate().open();
+        assert!(first.await.unwrap().is_some());
+        join_all(readers).await.into_iter().for_each(|hit| assert!(hit.unwrap().is_some()));
+        let reads = cache.inspect().tiers[0].reads;
+        assert_eq!((reads.calls, reads.keys_in_calls), (1 + 64 / keys as u64, 65), "{reads:?}");
+    }
 }
 
 /// Nothing else comes that would send it.

@@ -31,6 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::CacheKey;
 use crate::observe::trace;
 use crate::order::Write;
+use crate::runtime::host::drop_quietly;
 use crate::tier::{Change, Mutation, Settled, Settlement};
 use crate::value::{DeleteStatus, Meta, Object};
 
@@ -72,7 +73,7 @@ impl Engine {
             return Box::pin(self.set_in_steps(key, object, ty, *life)).await;
         };
         // Now, while it is at hand: what waits next takes a store's time.
-        drop(object);
+        drop_quietly(object);
         self.await_left(&mut left).await.map(drop)
     }
 
