@@ -17,6 +17,7 @@ mod call;
 mod core;
 mod counters;
 mod decodes;
+mod finish;
 mod gate;
 mod health;
 mod ledger;

@@ -18,6 +18,9 @@ use crate::observe::trace::Caller;
 use crate::runtime::Instant;
 use crate::value::{Entry, Stamp};
 
+/// So many keys of a batch are looked up in the ledger under one lock.
+pub(super) const LOCKED: usize = 32;
+
 /// Reads of one key that wait together. They left the mailbox, whose bound no longer holds them.
 const MAX_JOINED: usize = 16_384;
 
