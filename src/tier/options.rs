@@ -25,9 +25,9 @@ pub struct TierOptions {
     pub mailbox: usize,
     /// Keys in one backend call, at most. Default: 128, but 512 in a Redis tier.
     pub batch_keys: usize,
-    /// Keys in one call that stores or removes, where that is less than `batch_keys`. What a write-behind tier sends has
-    /// [a limit of its own](crate::write_behind::WriteBehind::batch_keys). Default: none, but 128 in a Redis tier that
-    /// compares stamps.
+    /// Keys in one call that stores or removes, at most, where that is less than `batch_keys`. What a write-behind tier
+    /// brings to its store from its queue has [a limit of its own](crate::write_behind::WriteBehind::batch_keys). Default:
+    /// none, but 128 in a Redis tier that compares stamps.
     pub write_batch_keys: Option<usize>,
     /// Bytes in one writing call, at most, unless one entry alone is larger. Default: 1 MiB.
     pub batch_bytes: usize,
